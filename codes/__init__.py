@@ -1,0 +1,1 @@
+"""Surrogates of coupled ODE systems: train, tune, select, use."""
