@@ -1,5 +1,17 @@
-"""Errors that a user can mend, told in one message."""
+"""The exceptions that cross module borders."""
 
 
 class UserError(Exception):
     """Bad input: the message names the key or file, the rule, the value, and what to do."""
+
+
+class StopTraining(Exception):
+    """A training is to end early; raised by a ``report`` callback, for example because the trial is pruned."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Diverged(StopTraining):
+    """A loss or a prediction is NaN or infinite, or an ODE solver gave up."""

@@ -1,0 +1,33 @@
+"""What can be measured of a trained surrogate: names, directions and units. No torch, so that configs can be checked without it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codes.errors import UserError
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """One metric: which way is better, in which unit, and what it is."""
+
+    direction: Literal["minimize", "maximize"]
+    unit: str
+    description: str
+
+
+METRICS: dict[str, MetricInfo] = {
+    "lae99": MetricInfo("minimize", "dex, or data units without log10_transform", "percentile of the absolute error"),
+    "mlae": MetricInfo("minimize", "dex, or data units without log10_transform", "mean of the absolute error"),
+    "mae": MetricInfo("minimize", "data units", "mean absolute error"),
+    "mse": MetricInfo("minimize", "data units squared", "mean squared error"),
+    "inference_time": MetricInfo("minimize", "s", "median time to predict the test split"),
+    "train_time": MetricInfo("minimize", "s", "time spent in training steps"),
+    "n_parameters": MetricInfo("minimize", "", "trainable parameters"),
+}
+
+
+def direction(name: str) -> Literal["minimize", "maximize"]:
+    """Direction in which ``name`` is optimised; raises ``UserError`` for an unknown name."""
+    if name not in METRICS:
+        raise UserError(f"objective.metrics: '{name}' is not a metric; choose from {', '.join(METRICS)}")
+    return METRICS[name].direction
