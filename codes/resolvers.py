@@ -1,8 +1,10 @@
 """Every OmegaConf resolver, each a pure function of its arguments."""
 
 import os
+import textwrap
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 DEVICE_SLOT_VARIABLE = "CODES_DEVICE_SLOT"
@@ -14,13 +16,19 @@ def device_slot() -> str:
 
 
 def greater(a: Any, b: Any) -> bool:
-    """``a > b``; a missing value is greater than nothing."""
+    """``a > b``; false where one of them is null."""
     return a is not None and b is not None and bool(a > b)
 
 
 def less(a: Any, b: Any) -> bool:
-    """``a < b``; a missing value is less than nothing."""
+    """``a < b``; false where one of them is null."""
     return a is not None and b is not None and bool(a < b)
+
+
+def choices(group: str, indent: int) -> str:
+    """Choices of a config group, as Hydra finds them on its search path, wrapped for the help text."""
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    return textwrap.fill(", ".join(options), 100, subsequent_indent=" " * indent, initial_indent=" " * indent).lstrip()
 
 
 RESOLVERS = {
@@ -33,6 +41,7 @@ RESOLVERS = {
     "not": lambda a: not a,
     "and": lambda *conditions: all(conditions),
     "or": lambda *conditions: any(conditions),
+    "choices": choices,
 }
 
 

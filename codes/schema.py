@@ -156,7 +156,6 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     seed: int = MISSING
     device: str = MISSING
-    output_dir: str = MISSING
 
 
 @dataclass
@@ -167,6 +166,7 @@ class TrainRunConfig(TrainConfig):
 @dataclass
 class TuneConfig(TrainConfig):
     tuning_id: str = MISSING
+    output_dir: str = MISSING
     trials: int = MISSING  # valid trials at the end
     devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
     search_space: dict[str, Any] = MISSING

@@ -1,0 +1,65 @@
+"""What a user sees when a command fails: one message for what was foreseen, a traceback for a bug."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.errors import CompactHydraException, HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from codes.errors import UserError
+
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a Hydra main; exit with 1 and one message on bad input, let the traceback of anything unforeseen through.
+
+    ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of bad input too.
+    """
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on, so that the message is ours
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        message = explain(error)
+        if message is None or show_traceback:
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(1)
+
+
+def explain(error: Exception) -> str | None:
+    """Message for an error that a user can mend, or None for a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _explain_config(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    return None
+
+
+def _explain_config(error: Exception) -> str:
+    """Hydra's message with its cause, and the keys to choose from where a key is unknown."""
+    lines = [str(error)]
+    cause = error.__cause__
+    if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):
+        lines.append(str(cause))
+    for candidate in (error, cause):
+        if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
+            keys = _known_keys(candidate.parent_node)
+            if keys:
+                lines.append(f"keys here: {', '.join(keys)}")
+    return "\n".join(lines)
+
+
+def _known_keys(node: object) -> list[str]:
+    if isinstance(node, DictConfig | Mapping) and not (isinstance(node, DictConfig) and node._is_none()):
+        return [str(key) for key in node]
+    return []

@@ -1,0 +1,60 @@
+"""Imports run one way, and what only looks at configs imports nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = {
+    "schema": 0,
+    "errors": 0,
+    "metrics": 0,
+    "resolvers": 0,
+    "cli": 0,
+    "data": 1,
+    "surrogates": 1,
+    "training": 2,
+    "storage": 2,
+    "tuning": 3,
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+            modules.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return modules
+
+
+def part(module: str) -> str:
+    """Second name of a module of ours: ``codes.data.hdf5`` is in ``data``."""
+    return module.split(".")[1] if module.count(".") else ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "codes").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_run_one_way(path):
+    own = path.relative_to(ROOT / "codes").with_suffix("").parts[0]
+    if own == "__init__":  # the package itself hands out `load` on first use
+        return
+    modules = imported_modules(path)
+    ours = {part(module) for module in modules if module.startswith("codes.")} & set(LAYERS)
+    assert own in LAYERS, f"codes/{own} has no place in the layers yet"
+    above = {other for other in ours if LAYERS[other] >= LAYERS[own] and other != own and LAYERS[own] > 0}
+    assert not above, f"{path.name} of {own} imports {above}"
+    assert not {"train", "tune"} & modules, "codes/ never imports a script"
+    if own == "training":
+        assert not {module.split(".")[0] for module in modules} & {"optuna", "hydra", "omegaconf"}
+
+
+@pytest.mark.parametrize("module", ["codes", "codes.schema", "codes.resolvers", "codes.metrics", "train", "tune"])
+def test_import_stays_light(module):
+    heavy = "import sys, %s; print([m for m in ('torch', 'optuna', 'scipy', 'h5py', 'plotly') if m in sys.modules])" % module
+    result = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
