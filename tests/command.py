@@ -1,0 +1,25 @@
+"""Run the two scripts as a user does: another process, another folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SMALL = [  # the smallest robertson dataset and training that still do everything
+    "dataset.generate.n_train=12",
+    "dataset.generate.n_test=4",
+    "dataset.generate.n_val=4",
+    "trainer.epochs=2",
+    "trainer.latency_repeats=2",
+]
+
+
+def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = (), **environment: str):
+    """Outcome of ``python <script> <arguments>`` started in ``folder``, where its outputs go."""
+    command = [*prefix, sys.executable, str(ROOT / script), *arguments]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    settings.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        command, cwd=folder, env=settings, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+    )

@@ -1,0 +1,154 @@
+"""What someone new types, and what the screen then says."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command import ROOT, SMALL, run
+
+DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
+SURROGATES = sorted(path.stem for path in (ROOT / "conf/surrogate").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """One cache of generated datasets for all tests here."""
+    return str(tmp_path_factory.mktemp("datasets"))
+
+
+@pytest.mark.parametrize("script", ["train.py", "tune.py"])
+def test_help_shows_groups_choices_and_six_examples(script, tmp_path):
+    result = run(script, "--help", folder=tmp_path)
+    assert result.returncode == 0
+    assert len(re.findall(rf"^  python {script}", result.stdout, re.M)) == 6
+    words = set(re.split(r"[\s,]+", result.stdout))
+    assert words >= {*DATASETS, *SURROGATES}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["train.py", "tune.py"])
+@pytest.mark.parametrize("arguments", [["--cfg", "job", "--resolve"], ["--info", "defaults"], ["-sc", "query=bash"]])
+def test_looking_imports_no_torch_and_writes_nothing(script, arguments, tmp_path):
+    spy = tmp_path / "spy" / "torch.py"
+    spy.parent.mkdir()
+    spy.write_text("raise SystemExit('torch was imported')")
+    line = f"python {script} surrogate=Multi"
+    before = sorted(tmp_path.rglob("*"))
+    result = run(
+        script, *arguments, folder=tmp_path, PYTHONPATH=str(spy.parent), COMP_LINE=line, COMP_POINT=str(len(line))
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+    assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in str(path)] == before
+
+
+def test_tab_completes_a_surrogate(tmp_path):
+    line = "python train.py surrogate=Multi"
+    result = run("train.py", "-sc", "query=bash", folder=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert result.stdout.split() == ["surrogate=MultiONet"]
+
+
+BAD_INPUT = [
+    ("train.py", ["surrogate=MultiOnet"], ["MultiOnet", *SURROGATES]),
+    ("train.py", ["surrogate.hidden_size=big"], ["surrogate.hidden_size", "big", "Integer"]),
+    ("train.py", ["surrogate.hiden_size=8"], ["hiden_size", "hidden_size", "output_factor"]),
+    ("train.py", ["surrogate.hidden_size=0"], ["surrogate.hidden_size", "0"]),
+    ("train.py", ["surrogate.activation=Relu"], ["Relu", "ReLU", "GELU"]),
+    ("train.py", ["surrogate.learning_rate=-1"], ["surrogate.learning_rate", "-1"]),
+    ("train.py", ["trainer.epochs=0"], ["trainer.epochs", "0"]),
+    ("train.py", ["objective.metrics=[lae98]"], ["lae98", "lae99"]),
+    ("train.py", ["dataset=hdf5"], ["dataset.path"]),
+    ("train.py", ["dataset=hdf5", "dataset.path=nowhere.h5"], ["dataset.path", "nowhere.h5"]),
+    ("train.py", ["device=cuda:99"], ["cuda:99"]),
+    ("train.py", ["device=gpu"], ["gpu"]),
+    ("tune.py", ["surrogate=MultiOnet"], ["MultiOnet", *SURROGATES]),
+    ("tune.py", ["search_space.learning_rate.low=1"], ["search_space.learning_rate", "low", "1"]),
+    ("tune.py", ["search_space.learning_rate.lo=1"], ["lo", "low"]),
+    ("tune.py", ["+search_space.hiden_size={type: int, low: 1, high: 2}"], ["hiden_size", "hidden_size"]),
+    ("tune.py", ["dataset=hdf5", "dataset.path=nowhere.h5"], ["dataset.path", "nowhere.h5"]),
+    ("tune.py", ["devices=[cuda:99]"], ["cuda:99"]),
+    ("tune.py", ["devices=[]"], ["devices"]),
+    ("tune.py", ["trials=0"], ["trials", "0"]),
+    ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "expected"), BAD_INPUT, ids=lambda value: str(value)[:50])
+def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, data_dir):
+    result = run(script, *SMALL[3:], *arguments, folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert all(word in result.stderr for word in expected), result.stderr
+    assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
+
+
+def test_multirun_trains_each_surrogate_with_each_seed(tmp_path, data_dir):
+    arguments = ["-m", "surrogate=MultiONet,FullyConnected", "seed=1,2"]
+    result = run("train.py", *arguments, *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+    scores = [yaml.safe_load(path.read_text())["val"]["lae99"] for path in tmp_path.rglob("metrics.yaml")]
+    assert len(scores) == len(set(scores)) == 4
+
+
+def test_the_optuna_sweeper_optimises_train(tmp_path, data_dir):
+    arguments = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "surrogate.hidden_size=int(interval(4,8))"]
+    result = run("train.py", *arguments, *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+    best = yaml.safe_load(next(tmp_path.rglob("optimization_results.yaml")).read_text())
+    scores = [yaml.safe_load(path.read_text())["test"]["lae99"] for path in tmp_path.rglob("metrics.yaml")]
+    assert len(scores) == 3
+    assert best["best_value"] == pytest.approx(min(scores))
+
+
+def test_a_second_training_keeps_the_first(tmp_path, data_dir):
+    for seed in (1, 2):
+        run("train.py", *SMALL, f"seed={seed}", folder=tmp_path, CODES_DATA_DIR=data_dir)
+    scores = {yaml.safe_load(path.read_text())["val"]["lae99"] for path in tmp_path.rglob("metrics.yaml")}
+    assert len(scores) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("dataset", ["own.h5", *(name for name in DATASETS if name != "hdf5")])
+def test_each_dataset_with_each_surrogate(dataset, surrogate, tmp_path, data_dir):
+    arguments = [f"dataset={dataset}", *SMALL]
+    if dataset == "own.h5":
+        run("train.py", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
+        own = next(Path(data_dir).glob("robertson*.h5"))
+        arguments = ["dataset=hdf5", f"dataset.path={own}", *SMALL[3:]]
+    elif "generate:" not in (ROOT / f"conf/dataset/{dataset}.yaml").read_text():
+        pytest.skip("a public file, covered by the download tests")
+    result = run("train.py", *arguments, f"surrogate={surrogate}", folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+
+
+def in_namespace(script: str) -> tuple[str, ...]:
+    """Prefix that runs a command after ``script`` in a mount namespace of its own."""
+    prefix = ("unshare", "--map-root-user", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh")
+    if subprocess.run([*prefix, "true"], capture_output=True, cwd="/").returncode != 0:
+        pytest.skip("this machine allows no mount namespaces")
+    return prefix
+
+
+@pytest.mark.parametrize("script", ["train.py", "tune.py"])
+def test_read_only_outputs(script, tmp_path, data_dir):
+    (tmp_path / "outputs").mkdir()
+    prefix = in_namespace(f"mount -t tmpfs -o ro tmpfs {tmp_path}/outputs")
+    result = run(script, *SMALL, folder=tmp_path, prefix=prefix, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "Read-only file system" in result.stderr and "outputs" in result.stderr
+
+
+@pytest.mark.parametrize("script", ["train.py", "tune.py"])
+@pytest.mark.parametrize("kilobytes", [4, 100])
+def test_full_disk(script, kilobytes, tmp_path, data_dir):
+    (tmp_path / "outputs").mkdir()
+    prefix = in_namespace(f"mount -t tmpfs -o size={kilobytes}k tmpfs {tmp_path}/outputs")
+    result = run(script, *SMALL, "trials=2", folder=tmp_path, prefix=prefix, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "No space left on device" in result.stderr or "disk is full" in result.stderr
