@@ -148,7 +148,7 @@ def test_read_only_outputs(script, tmp_path, data_dir):
 def test_full_disk(script, kilobytes, tmp_path, data_dir):
     (tmp_path / "outputs").mkdir()
     prefix = in_namespace(f"mount -t tmpfs -o size={kilobytes}k tmpfs {tmp_path}/outputs")
-    result = run(script, *SMALL, "trials=2", folder=tmp_path, prefix=prefix, CODES_DATA_DIR=data_dir)
+    result = run(script, *SMALL, folder=tmp_path, prefix=prefix, CODES_DATA_DIR=data_dir)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "No space left on device" in result.stderr or "disk is full" in result.stderr
