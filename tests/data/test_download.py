@@ -118,7 +118,7 @@ def test_cut_connection_is_resumed_by_the_next_call(server, folder):
 def test_connection_that_is_always_cut_leaves_nothing_usable(server, folder):
     server.serves_ranges = False
     server.faults = [-300_000] * 3
-    with pytest.raises(UserError, match="gas.h5: could not be downloaded .* place it at") as raised:
+    with pytest.raises(UserError, match=r"gas.h5: could not be downloaded .* place it at") as raised:
         get(server, folder)
     assert str(folder / "gas.h5") in str(raised.value)
     assert not (folder / "gas.h5").exists()
@@ -141,7 +141,6 @@ def test_file_changed_on_the_server_starts_over(server, folder, tmp_path, n):
 def test_nothing_is_resumed_when_the_server_names_no_version(server, folder):
     server.faults = [-len(server.content) // 2]
     server.says_length = False
-    server.content += b""
     with pytest.raises(UserError, match="not a complete HDF5 file"):  # no length: only the file itself shows the cut
         get(server, folder)
     assert not (folder / "gas.h5.part").exists()
@@ -183,7 +182,7 @@ def test_web_page_instead_of_a_dataset_is_refused(server, folder):
 def test_half_a_file_placed_by_hand_is_refused(server, folder):
     folder.mkdir()
     (folder / "gas.h5").write_bytes(server.content[: len(server.content) // 2])
-    with pytest.raises(UserError, match="gas.h5: is not a complete HDF5 file"):
+    with pytest.raises(UserError, match=r"gas.h5: is not a complete HDF5 file"):
         get(server, folder)
     assert server.ranges == []
 
@@ -193,7 +192,7 @@ def test_file_altered_later_is_refused(server, folder, tmp_path):
     altered = bytearray(path.read_bytes())
     altered[-1] ^= 1
     path.write_bytes(altered)
-    with pytest.raises(UserError, match="SHA-256 .* but gas.h5.sha256 says .* delete the file to download it again"):
+    with pytest.raises(UserError, match=r"SHA-256 .* but gas.h5.sha256 says .* delete the file to download it again"):
         get(server, folder)
     path.unlink()
     assert get(server, folder).read_bytes() == server.content
@@ -211,15 +210,18 @@ def test_other_source_under_the_same_name_is_refused(server, folder):
 
 def test_folder_that_cannot_be_written_is_one_clear_error(server, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written .* dataset.data_dir"):
+    with pytest.raises(UserError, match=r"cannot be written .* dataset.data_dir"):
         get(server, tmp_path / "file")
 
 
 def test_two_processes_download_once(server, folder):
-    call = (
-        "import sys; from pathlib import Path; from codes.data.download import download; print('ready', flush=True); "
-    )
-    call += f"input(); print(download('gas', {server.url!r}, Path({str(folder)!r}), backoff=0))"
+    call = f"""
+from pathlib import Path
+from codes.data.download import download
+print("ready", flush=True)
+input()
+print(download("gas", {server.url!r}, Path({str(folder)!r}), backoff=0))
+"""
     command = [sys.executable, "-c", call]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
