@@ -1,0 +1,158 @@
+"""Datasets as HDF5 files.
+
+Layout: ``train``, ``test``, ``val`` ``[n, n_timesteps, n_quantities]``; optional ``train_params``, ``test_params``,
+``val_params`` ``[n, n_parameters]``; optional ``timesteps`` ``[n_timesteps]``; optional attributes ``labels`` (names of
+the quantities) and ``n_train_samples`` (trajectories in ``train``). The public datasets have it too.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codes.data.dataset import ARRAYS, SPLITS, Dataset, Split, check_layout, check_values, warn_if_shared
+from codes.errors import UserError
+from codes.schema import DataSpec
+
+__all__ = ["Dataset", "Split", "read_dataset", "read_spec", "write_dataset"]
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """Read and check a dataset; without ``timesteps`` they are 0, 1, 2, ..., without ``labels`` they are q0, q1, ...
+
+    Arrays stay float32 or become float64.
+
+    Raises:
+        UserError: the file cannot be read or breaks a rule; names file, split and index.
+    """
+    path = Path(path)
+    with _reading(path) as file:
+        stored, labels = _stored(path, file), _labels(file)
+        spec = check_layout(str(path), stored, labels)
+        arrays = {key: _load(array) for key, array in stored.items()}
+    check_values(str(path), arrays, labels)
+    warn_if_shared(str(path), arrays)
+    timesteps = arrays.get("timesteps", np.arange(spec.n_timesteps))
+    splits = {split: Split(arrays[split], arrays.get(f"{split}_params")) for split in SPLITS}
+    names = labels if labels is not None else tuple(f"q{i}" for i in range(spec.n_quantities))
+    return Dataset(path, timesteps.astype(np.float64), names, **splits)
+
+
+def read_spec(path: str | Path) -> DataSpec:
+    """Shapes of a dataset, checked, without reading its values; raises ``UserError`` as ``read_dataset`` does."""
+    path = Path(path)
+    with _reading(path) as file:
+        return check_layout(str(path), _stored(path, file), _labels(file))
+
+
+def write_dataset(
+    path: str | Path,
+    train: ArrayLike,
+    test: ArrayLike,
+    val: ArrayLike,
+    *,
+    timesteps: ArrayLike | None = None,
+    labels: Sequence[str] | None = None,
+    train_params: ArrayLike | None = None,
+    test_params: ArrayLike | None = None,
+    val_params: ArrayLike | None = None,
+) -> Path:
+    """Write a dataset that ``read_dataset`` accepts; one array is split by ``split_trajectories``.
+
+    The file appears whole or not at all, and replaces one of the same name. float32 stays, everything else is float64.
+
+    Args:
+        path: File to write; missing folders are made.
+        train, test, val: Trajectories ``[n, n_timesteps, n_quantities]`` in physical units.
+        timesteps: Strictly increasing times ``[n_timesteps]``.
+        labels: Names of the quantities.
+        train_params, test_params, val_params: Parameters ``[n, n_parameters]``, for all splits or none.
+
+    Raises:
+        UserError: the arrays break a rule, or the file cannot be written.
+    """
+    given = (train, test, val, train_params, test_params, val_params, timesteps)
+    arrays = {key: _working(array) for key, array in zip(ARRAYS, given, strict=True) if array is not None}
+    check_layout(str(path), arrays, labels)
+    check_values(str(path), arrays, labels)
+    warn_if_shared(str(path), arrays)
+    with _writing(Path(path)) as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array)
+        file.attrs["n_train_samples"] = len(arrays["train"])
+        if labels is not None:
+            file.attrs["labels"] = list(labels)
+    return Path(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not an HDF5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py's words for damage, depending on its place
+        if os.access(path, os.R_OK) and not h5py.is_hdf5(path):
+            raise UserError(f"{path} is not an HDF5 file") from error
+        advice = "check its permissions" if isinstance(error, PermissionError) else "it may be cut off, get it again"
+        raise UserError(f"{path} cannot be read: {_reason(error)}; {advice}") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[h5py.File]:
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with h5py.File(beside, "w") as file:
+                yield file
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # HDF5 reports a disk that fills up on closing as RuntimeError
+        raise UserError(f"{path} cannot be written: {_reason(error)}; check the folder and its free space") from error
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else " ".join(str(error.args[0]).split())
+
+
+def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    stored = {key: file[key] for key in ARRAYS if key in file}
+    for key, array in stored.items():
+        if not isinstance(array, h5py.Dataset) or array.shape is None:
+            raise UserError(f"{path}: '{key}' is not an array")
+    return stored
+
+
+def _labels(file: h5py.File) -> tuple[str, ...] | None:
+    if "labels" not in file.attrs:
+        return None
+    labels = np.ravel(file.attrs["labels"])
+    return tuple(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
+
+
+def _load(stored: h5py.Dataset) -> NDArray[Any]:
+    """The whole array, converted by HDF5 in small buffers."""
+    array = np.empty(stored.shape, _working_dtype(stored.dtype))
+    stored.read_direct(array)
+    return array
+
+
+def _working(array: ArrayLike) -> NDArray[Any]:
+    values = np.asarray(array)
+    return values.astype(_working_dtype(values.dtype), copy=False) if values.dtype.kind in "fiu" else values
+
+
+def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
