@@ -1,0 +1,63 @@
+"""Where a dataset comes from: a file of the user, a built-in ODE system, or a public record."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import MISSING, MissingMandatoryValue
+
+from codes.data.hdf5 import read_dataset
+from codes.data.prepared import PreparedData, prepare
+from codes.errors import UserError
+from codes.schema import DatasetConfig
+
+
+def load_data(config: DatasetConfig, device: torch.device | str = "cpu") -> PreparedData:
+    """Locate, read, check and scale a dataset, and move it to ``device``."""
+    return prepare(read_dataset(locate(config)), config, overwrite=True).to(device)
+
+
+def locate(config: DatasetConfig) -> Path:
+    """Path of the dataset's HDF5 file; generates or downloads it at first use.
+
+    Raises:
+        UserError: the file does not exist, or the config lacks what its ``source`` needs.
+    """
+    sources = {"file": _file, "generate": _generated, "download": _downloaded}
+    if config.source not in sources:
+        raise UserError(f"dataset.source: '{config.source}' is unknown; choose from {', '.join(sources)}")
+    return sources[config.source](config)
+
+
+def _file(config: DatasetConfig) -> Path:
+    given = _required(config, "path", "the HDF5 file to read, for example dataset.path=my.h5")
+    path = Path(given).expanduser()
+    if not path.exists():
+        raise UserError(f"dataset.path: '{given}' does not exist; looked in {Path.cwd()}")
+    return path
+
+
+def _generated(config: DatasetConfig) -> Path:
+    from codes.data.generate import generate  # SciPy's integrators are needed here only
+
+    return generate(_required(config, "generate", "the ODE system to integrate"), _folder(config))
+
+
+def _downloaded(config: DatasetConfig) -> Path:
+    from codes.data.download import download  # so is the HTTP client
+
+    return download(config.name, _required(config, "url", "the public file's address"), _folder(config))
+
+
+def _folder(config: DatasetConfig) -> Path:
+    return Path(config.data_dir).expanduser()
+
+
+def _required(config: DatasetConfig, key: str, meaning: str) -> Any:
+    try:
+        value = getattr(config, key)
+    except MissingMandatoryValue:  # a DictConfig says so; a dataclass just holds the marker
+        value = None
+    if value is None or value == MISSING:
+        raise UserError(f"dataset.{key} is not given; with dataset.source={config.source} it is {meaning}")
+    return value

@@ -1,0 +1,302 @@
+"""Reading and writing datasets: the public layout, and one message for each way to break it."""
+
+import logging
+import os
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from codes.data import read_dataset, read_spec, split_trajectories, write_dataset
+from codes.errors import UserError
+from codes.schema import DataSpec
+
+N_TIMESTEPS, N_QUANTITIES = 5, 3
+
+
+def arrays(dtype="float32"):
+    """A valid dataset of 4, 3 and 2 trajectories with two parameters, by array name."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": 4, "test": 3, "val": 2}
+    given = {split: rng.uniform(1, 2, (n, N_TIMESTEPS, N_QUANTITIES)).astype(dtype) for split, n in sizes.items()}
+    given |= {f"{split}_params": rng.uniform(1, 2, (n, 2)).astype(dtype) for split, n in sizes.items()}
+    return given | {"timesteps": np.array([0, 0.5, 1, 10, 100])}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data.h5"
+
+
+def store(path, given, **attributes):
+    """A file as any program may write it: no rule is checked."""
+    with h5py.File(path, "w") as file:
+        for key, array in given.items():
+            file[key] = array
+        file.attrs.update(attributes)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_written_is_read(path, dtype):
+    given = arrays(dtype)
+    assert write_dataset(path, **given, labels=["H", "H2", "e-"]) == path
+    dataset = read_dataset(path)
+    assert dataset.spec == read_spec(path) == DataSpec(N_QUANTITIES, 2, N_TIMESTEPS)
+    assert dataset.labels == ("H", "H2", "e-")
+    np.testing.assert_array_equal(dataset.timesteps, given["timesteps"])
+    for name, split in dataset.splits():
+        np.testing.assert_array_equal(split.trajectories, given[name])
+        np.testing.assert_array_equal(split.parameters, given[f"{name}_params"])
+        assert split.trajectories.dtype == split.parameters.dtype == dtype
+    with h5py.File(path) as file:
+        assert file.attrs["n_train_samples"] == 4
+
+
+def test_only_the_splits_are_needed(path):
+    given = arrays()
+    dataset = read_dataset(store(path, {split: given[split] for split in ("train", "test", "val")}))
+    assert dataset.spec == DataSpec(N_QUANTITIES, 0, N_TIMESTEPS)
+    assert dataset.labels == ("q0", "q1", "q2")
+    assert dataset.train.parameters is None
+    np.testing.assert_array_equal(dataset.timesteps, np.arange(N_TIMESTEPS))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b", "é"], np.array([b"a", b"b", "é".encode()]), np.array(["a", "b", "é"], dtype=h5py.string_dtype())],
+    ids=["list", "bytes", "array"],
+)
+def test_labels_of_every_kind_are_read(path, labels):
+    assert read_dataset(store(path, arrays(), labels=labels)).labels == ("a", "b", "é")
+
+
+@pytest.mark.parametrize(
+    "stored, read", [("float16", "float32"), (">f4", "float32"), (">f8", "float64"), ("i4", "float64")]
+)
+def test_other_number_types_are_converted(path, stored, read):
+    given = {key: array.astype(stored) for key, array in arrays().items() if key != "timesteps"}
+    trajectories = read_dataset(store(path, given)).train.trajectories
+    assert trajectories.dtype == read
+    np.testing.assert_array_equal(trajectories, given["train"].astype(read))
+
+
+def test_compressed_files_are_read(path):
+    given = arrays()
+    with h5py.File(path, "w") as file:
+        for key, array in given.items():
+            file.create_dataset(key, data=array, compression="gzip", chunks=True)
+    np.testing.assert_array_equal(read_dataset(path).val.trajectories, given["val"])
+
+
+def change(key, index, value):
+    def apply(given):
+        given[key][index] = value
+
+    return apply
+
+
+def replace(key, make):
+    def apply(given):
+        given[key] = make(given[key])
+
+    return apply
+
+
+def drop(*keys):
+    def apply(given):
+        for key in keys:
+            del given[key]
+
+    return apply
+
+
+BROKEN = {
+    "missing split": (drop("val"), "split 'val' is missing; needs train, test, val, found train, test"),
+    "rank": (replace("test", lambda x: x[0]), "'test' has shape [5, 3]; needs [n, n_timesteps, n_quantities]"),
+    "empty split": (replace("val", lambda x: x[:0]), "'val' is empty, its shape is [0, 5, 3]"),
+    "timesteps of splits": (
+        replace("test", lambda x: x[:, :4]),
+        "'test' has 4 timesteps and 3 quantities, but 'train' has 5 and 3",
+    ),
+    "quantities of splits": (
+        replace("val", lambda x: x[..., :2]),
+        "'val' has 5 timesteps and 2 quantities, but 'train' has 5 and 3",
+    ),
+    "parameters of some splits": (drop("train_params"), "'train_params' is missing, but there is 'test_params'"),
+    "parameter rank": (
+        replace("test_params", lambda p: p[:, 0]),
+        "'test_params' has shape [3]; needs [n, n_parameters]",
+    ),
+    "parameter rows": (replace("val_params", lambda p: p[:1]), "'val_params' has 1 rows for 2 trajectories"),
+    "parameter columns": (
+        replace("val_params", lambda p: p[:, :1]),
+        "'val_params' has 1 columns, but 'train_params' has 2",
+    ),
+    "number of timesteps": (
+        replace("timesteps", lambda t: t[:4]),
+        "'timesteps' has shape [4], but the trajectories have 5 timesteps",
+    ),
+    "decreasing timesteps": (
+        change("timesteps", 2, 0.5),
+        "'timesteps' must increase strictly, but timesteps[1] = 0.5 and timesteps[2] = 0.5",
+    ),
+    "infinite time": (change("timesteps", 4, np.inf), "timesteps[4] is inf; every value must be finite"),
+    "nan": (change("train", (3, 4, 2), np.nan), "train[3, 4, 2] (c) is nan; every value must be finite"),
+    "inf": (change("val", (1, 0, 1), -np.inf), "val[1, 0, 1] (b) is -inf; every value must be finite"),
+    "nan parameter": (change("test_params", (2, 1), np.nan), "test_params[2, 1] is nan; every value must be finite"),
+    "complex": (replace("train", lambda x: x * 1j), "'train' has type complex64; needs real numbers"),
+    "text": (replace("test", lambda x: np.full(x.shape, b"1")), "'test' has type |S1; needs real numbers"),
+}
+
+
+@pytest.mark.parametrize("breaks, message", BROKEN.values(), ids=BROKEN)
+def test_broken_datasets_are_refused_alike_on_reading_and_writing(tmp_path, breaks, message):
+    given = arrays()
+    breaks(given)
+    whole = re.escape(f"{tmp_path / 'data.h5'}: {message}")
+    with pytest.raises(UserError, match=whole):
+        read_dataset(store(tmp_path / "data.h5", given, labels=["a", "b", "c"]))
+    (tmp_path / "data.h5").unlink()
+    with pytest.raises(UserError, match=whole):
+        write_dataset(
+            tmp_path / "data.h5", **{"train": None, "test": None, "val": None} | given, labels=["a", "b", "c"]
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_timestep_is_refused(path):
+    given = {key: array[:, :1] for key, array in arrays().items() if key in ("train", "test", "val")}
+    with pytest.raises(UserError, match="at least 2 timesteps, 'train' has 1"):
+        write_dataset(path, **given)
+
+
+def test_wrong_number_of_labels_is_refused(path):
+    with pytest.raises(UserError, match="2 labels for 3 quantities; got a, b"):
+        write_dataset(path, **arrays(), labels=["a", "b"])
+    with pytest.raises(UserError, match="4 labels for 3 quantities; got a, b, c, d"):
+        read_spec(store(path, arrays(), labels=list("abcd")))
+
+
+def test_the_first_bad_value_is_named_in_a_long_array(path):
+    given = arrays()
+    given["train"] = np.random.default_rng(1).uniform(size=(60_000, N_TIMESTEPS, N_QUANTITIES))
+    given["train_params"] = np.ones((60_000, 2))
+    given["train"][[50_001, 59_999]] = np.nan
+    with pytest.raises(UserError, match=re.escape("train[50001, 0, 0]")):
+        write_dataset(path, **given)
+
+
+def test_what_is_no_hdf5_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.h5 does not exist"):
+        read_dataset(tmp_path / "nowhere.h5")
+    with pytest.raises(UserError, match="is a folder, not an HDF5 file"):
+        read_dataset(tmp_path)
+    for content in (b"", b"t,H,H2\n0,1,2\n"):
+        (tmp_path / "data.csv").write_bytes(content)
+        with pytest.raises(UserError, match=r"data\.csv is not an HDF5 file"):
+            read_dataset(tmp_path / "data.csv")
+
+
+def test_a_file_cut_anywhere_is_refused(path):
+    whole = write_dataset(path, **arrays()).read_bytes()
+    for size in range(1, len(whole), 97):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"is not an HDF5 file|cannot be read: .*; it may be cut off, get it again"):
+            read_dataset(path)
+
+
+def test_damage_in_the_header_is_told_in_one_line(path):
+    whole = write_dataset(path, **arrays()).read_bytes()
+    refused = 0
+    for start in range(0, 2048, 64):
+        path.write_bytes(whole[:start] + bytes(64) + whole[start + 64 :])
+        try:
+            read_dataset(path)  # a gap may be hit, which nothing depends on
+        except UserError as error:
+            refused += 1
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+    assert refused > 10
+
+
+def test_a_group_in_place_of_an_array_is_refused(path):
+    given = arrays()
+    del given["val"]
+    store(path, given)
+    with h5py.File(path, "a") as file:
+        file.create_group("val")
+    with pytest.raises(UserError, match="'val' is not an array"):
+        read_spec(path)
+
+
+def test_writing_replaces_a_file_and_makes_its_folder(tmp_path):
+    path = tmp_path / "new" / "data.h5"
+    given = arrays()
+    write_dataset(path, **given)
+    given["train"] += 1
+    write_dataset(path, **given)
+    np.testing.assert_array_equal(read_dataset(path).train.trajectories, given["train"])
+    assert os.listdir(path.parent) == ["data.h5"]
+
+
+def test_a_failed_writing_leaves_the_old_file(tmp_path):
+    (tmp_path / "data.h5").mkdir()
+    with pytest.raises(UserError, match="cannot be written: Is a directory"):
+        write_dataset(tmp_path / "data.h5", **arrays())
+    assert os.listdir(tmp_path) == ["data.h5"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: File exists"):
+        write_dataset(tmp_path / "file" / "data.h5", **arrays())
+
+
+def test_trajectories_shared_between_splits_are_told(path, caplog):
+    given = arrays()
+    with caplog.at_level(logging.WARNING):
+        write_dataset(path, **given)
+        assert not caplog.messages
+        given["test"][1:], given["test_params"][1:] = given["train"][:2], given["train_params"][:2]
+        write_dataset(path, **given)
+        read_dataset(path)
+    assert caplog.messages == 2 * [f"{path}: 2 of 3 trajectories of 'test' are in 'train' too; scores on it flatter"]
+
+
+def test_the_same_states_under_other_parameters_are_not_shared(path, caplog):
+    given = arrays()
+    given["test"][:] = given["train"][:3]
+    write_dataset(path, **given)
+    assert not caplog.messages
+
+
+def test_split_deals_every_trajectory_to_one_split(path):
+    x = np.arange(100 * 6, dtype=float).reshape(100, 3, 2)
+    p = np.arange(100, dtype=float)[:, None]
+    given = split_trajectories(x, p, fractions=(0.6, 0.3, 0.1), seed=7)
+    write_dataset(path, **given, timesteps=[0, 1, 2], labels=["a", "b"])
+    dataset = read_dataset(path)
+    assert [len(split) for _, split in dataset.splits()] == [60, 30, 10]
+    dealt = np.concatenate([split.parameters[:, 0] for _, split in dataset.splits()])
+    assert sorted(dealt) == list(range(100)) and list(dealt) != list(range(100))
+    for _, split in dataset.splits():
+        np.testing.assert_array_equal(split.trajectories[:, 0, 0], 6 * split.parameters[:, 0])
+
+
+def test_split_depends_on_the_seed_only():
+    x = np.random.default_rng(0).uniform(size=(50, 2, 1))
+    first, again, other = (split_trajectories(x, seed=seed)["train"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "n, n_params, fractions, message",
+    [
+        (10, 9, (0.6, 0.2, 0.2), "parameters has 9 rows for 10 trajectories"),
+        (10, 10, (0.6, 0.2, 0.1), "add up to 1"),
+        (10, 10, (1.2, -0.4, 0.2), "must be positive"),
+        (3, 3, (0.9, 0.05, 0.05), "3 trajectories are too few"),
+    ],
+)
+def test_impossible_splits_are_refused(n, n_params, fractions, message):
+    with pytest.raises(UserError, match=message):
+        split_trajectories(np.ones((n, 2, 1)), np.ones((n_params, 1)), fractions=fractions)
