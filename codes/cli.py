@@ -31,7 +31,7 @@ def run(main: Callable[[], Any]) -> None:
         if message is None or show_traceback:
             raise
         sys.stderr.write(f"error: {message}\n")
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, UserError) else 1)
 
 
 def explain(error: Exception) -> str | None:

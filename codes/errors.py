@@ -4,6 +4,8 @@
 class UserError(Exception):
     """Bad input: the message names the key or file, the rule, the value, and what to do."""
 
+    exit_code = 1
+
 
 class StopTraining(Exception):
     """A training is to end early; raised by a ``report`` callback, for example because the trial is pruned."""

@@ -31,6 +31,16 @@ def choices(group: str, indent: int) -> str:
     return textwrap.fill(", ".join(options), 100, subsequent_indent=" " * indent, initial_indent=" " * indent).lstrip()
 
 
+def first_look(epochs: int, evaluate_every: int) -> int:
+    """Epoch at which a pruner first looks: a ninth of a training (three brackets of Hyperband), once evaluated."""
+    return min(epochs, max(evaluate_every, epochs // 9))
+
+
+def population(trials: int) -> int:
+    """Population for a budget: five generations or more, at most Optuna's 50, enough to cross over."""
+    return max(4, min(50, trials // 5))
+
+
 RESOLVERS = {
     "device_slot": device_slot,
     "eq": lambda a, b: bool(a == b),
@@ -41,6 +51,8 @@ RESOLVERS = {
     "not": lambda a: not a,
     "and": lambda *conditions: all(conditions),
     "or": lambda *conditions: any(conditions),
+    "first_look": first_look,
+    "population": population,
     "choices": choices,
 }
 

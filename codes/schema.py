@@ -185,9 +185,9 @@ SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {
 
 
 def register() -> None:
-    """Register every schema in Hydra's ConfigStore, where the YAML files find them as ``schema/...``."""
+    """Register every schema in Hydra's ConfigStore, where the YAML files find them as ``schema/...``; also twice."""
     store = ConfigStore.instance()
-    store.store("train", TrainRunConfig, group="schema")
-    store.store("tune", TuneConfig, group="schema")
+    store.store("train", TrainRunConfig, group="schema", replace=True)
+    store.store("tune", TuneConfig, group="schema", replace=True)
     for name, schema in SURROGATE_SCHEMAS.items():
-        store.store(name, schema, group="schema/surrogate")
+        store.store(name, schema, group="schema/surrogate", replace=True)
