@@ -14,6 +14,8 @@ LAYERS = {
     "metrics": 0,
     "resolvers": 0,
     "cli": 0,
+    "device": 0,
+    "limits": 0,
     "data": 1,
     "surrogates": 1,
     "training": 2,

@@ -1,0 +1,75 @@
+"""Trainings that take no time, imported by real worker processes. A trial's number is its seed minus the study's."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+from codes.errors import Diverged, UserError
+
+
+def quadratic(config, report, folder):
+    """Best at a learning rate of 1e-3, where the error is 1; the order of two trials shows from the first epoch on."""
+    error = 1.0 + abs(math.log10(config.surrogate.learning_rate) + 3)
+    for epoch in range(config.trainer.evaluate_every, config.trainer.epochs + 1, config.trainer.evaluate_every):
+        report(epoch, {"lae99": error + 1 / epoch, "mlae": error})
+    folder.mkdir(parents=True)
+    (folder / "device").write_text(f"{config.device} {os.environ['OMP_NUM_THREADS']} {os.getpid()}")
+    return {"lae99": error, "mlae": error, "inference_time": 1 / error, "n_parameters": 3}
+
+
+def in_turn(config, report, folder):
+    """Every way to end, one trial after another."""
+    number = config.seed - 42
+    if number == 1:
+        raise Diverged("diverged: the loss is nan in epoch 3")
+    if number == 2:
+        raise MemoryError
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 4:
+        raise ValueError("hidden_size does not fit")
+    if number == 5:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+    if number == 6:
+        return {"lae99": math.nan}
+    if number == 7:
+        return {"mse": 1.0}
+    if number == 8:
+        os._exit(3)
+    return quadratic(config, report, folder)
+
+
+def out_of_gpu_memory(config, report, folder):
+    """What PyTorch raises."""
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def misconfigured(config, report, folder):
+    """Fails for every trial."""
+    raise UserError("dataset.path: nowhere.h5 does not exist")
+
+
+def full_disk(config, report, folder):
+    """Fails for every trial, and the cause is not its hyperparameters."""
+    raise OSError(28, os.strerror(28), str(folder))
+
+
+def held(config, report, folder):
+    """While the study's folder has a file ``hold``, say that a trial runs, and stay there for ever."""
+    study = Path(config.output_dir)
+    if (study / "hold").exists():
+        report(10, {"lae99": 2.0})
+        beside = study / f".{os.getpid()}"
+        beside.touch()
+        beside.rename(study / f"held_{os.getpid()}")
+        while True:
+            signal.pause()
+    return quadratic(config, report, folder)
+
+
+def broken_warm_up():
+    """Cannot start."""
+    raise ImportError("libcudart.so: cannot open shared object file")

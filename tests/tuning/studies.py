@@ -1,0 +1,87 @@
+"""Composed studies that leave everything in one folder, run here or in a coordinator process of their own."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+from hydra import compose, initialize_config_dir
+
+from codes import cli, resolvers, schema
+from codes.storage import open_storage
+from codes.tuning.ledger import counts
+from codes.tuning.study import run_study
+
+ROOT = Path(__file__).parents[2]
+RUNNERS = "tests.tuning.runners:"
+
+
+def composed(folder, *overrides, whole_space=False):
+    """Config of a study in ``folder``: one slot on the CPU, five trials, by default only the learning rate tuned."""
+    schema.register()
+    resolvers.register()
+    defaults = [f"storage.path={folder}/study.db", f"output_dir={folder}/out", "devices=[cpu]", "trials=5"]
+    with initialize_config_dir(str(ROOT / "conf")):
+        config = compose("tune", overrides=[*defaults, *overrides])
+    if not whole_space:
+        config.search_space = {"learning_rate": config.search_space.learning_rate}
+    return config
+
+
+def study_in(folder):
+    """The study that a run left in ``folder``."""
+    settings = schema.StorageConfig("sqlite", f"{folder}/study.db")
+    return optuna.load_study(study_name="robertson_MultiONet", storage=open_storage(settings))
+
+
+def outcomes(folder):
+    """How many trials ended in each way."""
+    return {outcome.value: number for outcome, number in counts(study_in(folder).trials).items()}
+
+
+def launch(folder, runner, *overrides):
+    """The study in a process of its own, which leads a process group like a shell's job."""
+    command = [sys.executable, "-m", "tests.tuning.studies", str(folder), RUNNERS + runner, *overrides]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def until(condition, seconds=60):
+    """First true value of ``condition()``; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "this should have happened by now"
+        time.sleep(0.02)
+    return value
+
+
+def is_gone(pid):
+    """Whether a process has ended; one that waits to be reaped by init has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def held_workers(folder, number=1):
+    """Process ids of the workers whose trials are held, once there are ``number``."""
+    files = until(lambda: len(found := list(Path(folder, "out").glob("held_*"))) >= number and found)
+    return [int(file.name.rpartition("_")[2]) for file in files]
+
+
+def hold(folder):
+    """Have every trial of the study in ``folder`` stay where it is."""
+    Path(folder, "out").mkdir(exist_ok=True)
+    Path(folder, "out", "hold").touch()
+
+
+def release(folder):
+    """Let the trials that start from now on run through."""
+    Path(folder, "out", "hold").unlink()
+    for file in Path(folder, "out").glob("held_*"):
+        file.unlink()
+
+
+if __name__ == "__main__":
+    cli.run(lambda: run_study(composed(sys.argv[1], *sys.argv[3:]), sys.argv[2], overrides=sys.argv[3:]))

@@ -1,0 +1,259 @@
+"""Search spaces: what is refused, in which order parameters are sampled, and which are not."""
+
+import copy
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from codes.errors import UserError
+from codes.tuning.entries import read_space
+from tests.tuning.studies import ROOT, composed
+
+SGD = "${eq:${surrogate.optimizer},sgd}"
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A config without a search space."""
+    config = composed("unused", "surrogate=MultiONet", "dataset=robertson", "optimal=off")
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def with_space(base, space):
+    config = copy.deepcopy(base)
+    config.search_space = space
+    return config
+
+
+def sampled(config, seed=0):
+    """Parameters and config of one random trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+    result = read_space(config).sample(trial, config)
+    return trial.params, result
+
+
+REFUSED = {
+    "low below high": ({"learning_rate": {"low": 1.0, "high": 0.1}}, ["learning_rate.low", "below high", "0.1"]),
+    "equal": ({"learning_rate": {"low": 0.1, "high": 0.1}}, ["learning_rate.low", "below high", "0.1"]),
+    "log of zero": ({"beta": {"low": 0.0, "high": 1.0, "log": True}}, ["beta.low", "above 0", "log"]),
+    "log and step": ({"beta": {"low": 0.1, "high": 1.1, "log": True, "step": 0.1}}, ["beta.step", "log"]),
+    "step of zero": ({"beta": {"low": 0.1, "high": 1.0, "step": 0}}, ["beta.step", "above 0"]),
+    "step that misses": ({"beta": {"low": 0.1, "high": 1.0, "step": 0.4}}, ["beta.step", "0.4", "high=0.9"]),
+    "wide step": ({"hidden_size": {"low": 1, "high": 3, "step": 4}}, ["hidden_size.step", "4"]),
+    "log that is no flag": ({"beta": {"low": 0.1, "high": 1.0, "log": "yes"}}, ["beta.log", "'yes'"]),
+    "no high": ({"beta": {"low": 0.1}}, ["beta.high", "None"]),
+    "text": ({"beta": {"low": "small", "high": 1.0}}, ["beta.low", "'small'"]),
+    "infinite": ({"beta": {"low": 0.1, "high": float("inf")}}, ["beta.high", "inf"]),
+    "float for an integer": ({"hidden_size": {"low": 1.5, "high": 8}}, ["hidden_size.low", "integer", "1.5"]),
+    "type for an integer": ({"hidden_size": {"type": "float", "low": 1, "high": 8}}, ["hidden_size", "Integer"]),
+    "range of a choice": ({"optimizer": {"low": 1, "high": 8}}, ["optimizer.low", "adamw"]),
+    "unknown type": ({"beta": {"type": "real", "low": 0.1, "high": 1.0}}, ["beta.type", "'real'", "categorical"]),
+    "type without choices": ({"loss": {"type": "categorical", "low": 1, "high": 2}}, ["loss", "choices"]),
+    "unknown choice": ({"activation": {"choices": ["ReLU", "Relu"]}}, ["activation", "'Relu'", "LeakyReLU"]),
+    "bool choice": ({"params_branch": {"choices": [0, 1]}}, ["params_branch", "0", "False"]),
+    "text as a number": ({"hidden_size": {"choices": [8, "16"]}}, ["hidden_size", "'16'"]),
+    "list choice": ({"hidden_size": {"choices": [[8], 16]}}, ["hidden_size", "single values"]),
+    "same choice": ({"loss": {"choices": ["mse", "mse"]}}, ["loss.choices", "'mse'", "twice"]),
+    "no choice": ({"loss": {"choices": []}}, ["loss.choices", "[]"]),
+    "both": ({"beta": {"low": 0.1, "high": 1.0, "choices": [1.0]}}, ["beta", "either"]),
+    "neither": ({"beta": {}}, ["beta", "either", "nothing"]),
+    "unknown field": ({"beta": {"low": 0.1, "hihg": 1.0}}, ["beta.hihg", "high"]),
+    "not a mapping": ({"beta": 0.1}, ["beta", "0.1", "low and high"]),
+    "unknown attribute": ({"hiden_size": {"low": 1, "high": 2}}, ["hiden_size", "did you mean hidden_size?"]),
+    "unknown section": ({"train": {"epochs": {"low": 1, "high": 2}}}, ["train.epochs", "trainer", "dataset"]),
+    "a section": ({"dataset": {"generate": {"low": 1, "high": 2}}}, ["dataset.generate"]),
+    "the name": ({"name": {"choices": ["MultiONet"]}}, ["surrogate.name"]),
+    "twice": (
+        {"beta": {"low": 0.1, "high": 1.0}, "surrogate": {"beta": {"low": 0.1, "high": 1.0}}},
+        ["search_space.beta", "search_space.surrogate.beta"],
+    ),
+    "illegal value": ({"momentum": {"low": 0.5, "high": 1.0}}, ["momentum.high", "below 1"]),
+    "illegal choice": ({"trainer": {"batch_size": {"choices": [0, 8]}}}, ["batch_size", "at least 1", "0"]),
+    "unknown parent": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${surrogate.optimiser},sgd}"}},
+        ["momentum.when", "surrogate.optimiser", "did you mean optimizer?"],
+    ),
+    "parent without its section": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${optimizer},sgd}"}},
+        ["momentum.when", "optimizer", "not a key"],
+    ),
+    "relative parent": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${..optimizer},sgd}"}},
+        ["momentum.when", "full dotted name"],
+    ),
+    "unknown resolver": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${equals:${surrogate.optimizer},sgd}"}},
+        ["momentum.when", "equals"],
+    ),
+    "condition that is a value": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${surrogate.optimizer}"}},
+        ["momentum.when", "true or false", "adamw"],
+    ),
+    "number as a condition": ({"beta": {"low": 0.5, "high": 0.9, "when": 1}}, ["beta.when", "1"]),
+    "cycle": (
+        {
+            "momentum": {"low": 0.5, "high": 0.9, "when": "${gt:${surrogate.beta},0.2}"},
+            "beta": {"low": 0.5, "high": 0.9, "when": "${gt:${surrogate.momentum},0.2}"},
+        },
+        ["cycle", "momentum", "beta"],
+    ),
+    "its own parent": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${gt:${surrogate.momentum},0.2}"}},
+        ["cycle", "momentum"],
+    ),
+    "empty": ({}, ["search_space is empty"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_key_rule_and_value(case, base):
+    space, expected = REFUSED[case]
+    with pytest.raises(UserError) as caught:
+        read_space(with_space(base, space))
+    assert "search_space" in str(caught.value)
+    assert all(word in str(caught.value) for word in expected), str(caught.value)
+
+
+def test_children_are_sampled_after_their_parents_wherever_they_stand(base):
+    space = {
+        "poly_power": {"low": 0.5, "high": 4.0, "when": "${gt:${surrogate.momentum},0.7}"},
+        "momentum": {"low": 0.5, "high": 0.9, "when": SGD},
+        "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+        "optimizer": {"choices": ["adamw", "sgd"]},
+    }
+    names = [parameter.name for parameter in read_space(with_space(base, space))]
+    assert names == ["learning_rate", "optimizer", "momentum", "poly_power"]
+
+
+def test_a_condition_sees_parents_through_other_keys_and_whole_sections(base):
+    config = with_space(
+        base,
+        {
+            "beta": {"low": 0.5, "high": 0.9, "when": "${gt:${trainer.batch_times},4}"},
+            "hidden_size": {"low": 1, "high": 8},
+        },
+    )
+    config.trainer.batch_times = "${surrogate.hidden_size}"
+    assert [parameter.name for parameter in read_space(config)] == ["hidden_size", "beta"]
+    for seed in range(20):
+        params, _ = sampled(config, seed)
+        assert ("beta" in params) == (params["hidden_size"] > 4)
+
+
+@pytest.mark.parametrize(("optimizer", "asked"), [("sgd", True), ("adamw", False)])
+def test_a_switch_fixed_on_the_command_line_decides_for_its_children(optimizer, asked, base):
+    config = with_space(base, {"momentum": {"low": 0.5, "high": 0.9, "when": SGD}})
+    config.surrogate.optimizer = optimizer
+    params, result = sampled(config)
+    assert ("momentum" in params) == asked
+    assert result.surrogate.momentum == (params["momentum"] if asked else base.surrogate.momentum)
+
+
+def test_conditions_look_at_the_data(base):
+    config = with_space(base, {"params_branch": {"choices": [True, False], "when": "${gt:${dataset.n_parameters},0}"}})
+    for number, asked in ((None, False), (0, False), (3, True)):
+        config.dataset.n_parameters = number
+        assert ("params_branch" in sampled(config)[0]) == asked
+
+
+def test_types_follow_the_schema_and_dotted_names_reach_other_sections(base):
+    space = {
+        "hidden_size": {"low": 16, "high": 48, "step": 16},
+        "beta": {"low": 0, "high": 1, "step": 0.25},
+        "trainer": {"batch_size": {"choices": [256, 1024]}, "batch_times": {"choices": [None, 16]}},
+    }
+    space["beta"]["low"] = 0.25
+    config = with_space(base, space)
+    kinds = {parameter.name: parameter.kind for parameter in read_space(config)}
+    assert kinds == {
+        "hidden_size": "int", "beta": "float", "trainer.batch_size": "categorical", "trainer.batch_times": "categorical"
+    }  # fmt: skip
+    for seed in range(20):
+        params, result = sampled(config, seed)
+        assert result.surrogate.hidden_size in (16, 32, 48) and result.surrogate.beta in (0.25, 0.5, 0.75, 1.0)
+        assert result.trainer.batch_size == params["trainer.batch_size"]
+
+
+@pytest.mark.parametrize("surrogate", [path.stem for path in (ROOT / "conf/surrogate").glob("*.yaml")])
+@pytest.mark.parametrize("n_parameters", [0, 2])
+def test_shipped_spaces_give_legal_configs_for_all_families(surrogate, n_parameters, tmp_path):
+    config = composed(tmp_path, f"surrogate={surrogate}", whole_space=True)
+    config.dataset.n_parameters = n_parameters
+    for seed in range(30):
+        params, result = sampled(config, seed)
+        assert {"learning_rate", "optimizer", "activation"} <= set(params)
+        assert ("momentum" in params) == (result.surrogate.optimizer == "sgd")
+        assert ("poly_power" in params) == (result.surrogate.scheduler == "poly")
+        assert ("eta_min" in params) == (result.surrogate.scheduler == "cosine")
+        assert ("beta" in params) == (result.surrogate.loss == "smooth_l1")
+        assert ("coeff_width" in params) == bool(result.surrogate.get("coeff_network"))
+        assert n_parameters or not {"params_branch", "coeff_network", "encode_params"} & set(params)
+
+
+FLOATS = {"learning_rate": 1.0, "regularization_factor": 1.0, "momentum": 0.99, "poly_power": 5.0, "beta": 9.0}
+COUNTS = ["hidden_size", "output_factor", "branch_hidden_layers", "trunk_hidden_layers"]
+SWITCHES = {
+    "optimizer": ["adamw", "sgd"],
+    "scheduler": ["schedulefree", "cosine", "poly"],
+    "loss": ["mse", "smooth_l1"],
+    "params_branch": [True, False],
+}
+CONDITIONS = {
+    "eq": lambda value, other: value == other,
+    "ne": lambda value, other: value != other,
+    "gt": lambda value, other: value > other,
+    "lt": lambda value, other: value < other,
+}
+
+
+@st.composite
+def spaces(draw):
+    """Entries in any order, some with a condition on a name that is earlier in a hidden order; and those conditions."""
+    names = draw(st.permutations([*FLOATS, *COUNTS, *SWITCHES]))
+    tuned = draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    entries, conditions = {}, {}
+    for name in tuned:
+        if name in FLOATS:
+            low, high = sorted(draw(st.tuples(st.floats(1e-6, 0.4), st.floats(0.5, FLOATS[name]))))
+            entries[name] = {"type": "float", "low": low, "high": high, "log": draw(st.booleans())}
+        elif name in COUNTS:
+            low, steps, step = draw(st.integers(1, 20)), draw(st.integers(1, 9)), draw(st.integers(1, 4))
+            entries[name] = {"type": "int", "low": low, "high": low + steps * step, "step": step}
+        else:
+            choices = st.lists(st.sampled_from(SWITCHES[name]), min_size=1, unique=True)
+            entries[name] = {"type": "categorical", "choices": draw(choices)}
+        earlier = names[: names.index(name)]
+        if earlier and draw(st.booleans()):
+            parent = draw(st.sampled_from(earlier))
+            operator = draw(st.sampled_from(["eq", "ne"] if parent in SWITCHES else ["gt", "lt"]))
+            value = draw(st.sampled_from(SWITCHES[parent])) if parent in SWITCHES else draw(st.sampled_from([0.1, 9]))
+            text = str(value).lower() if isinstance(value, bool) else value
+            entries[name]["when"] = f"${{{operator}:${{surrogate.{parent}}},{text}}}"
+            conditions[name] = (operator, parent, value)
+    return {name: entries[name] for name in draw(st.permutations(tuned))}, conditions
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=spaces(), seed=st.integers(0, 2**31 - 1))
+def test_over_random_spaces_only_active_legal_values_are_sampled(base, drawn, seed):
+    space, conditions = drawn
+    config = with_space(base, space)
+    params, result = sampled(config, seed)
+    typed = OmegaConf.to_object(result.surrogate)  # the schema takes it
+    for name, entry in space.items():
+        operator, parent, value = conditions.get(name, ("eq", "name", "MultiONet"))
+        active = CONDITIONS[operator](getattr(typed, parent), value)
+        assert (name in params) == active
+        final = getattr(typed, name)
+        if not active:
+            assert final == base.surrogate[name]
+        elif "choices" in entry:
+            assert final in entry["choices"] and type(final) is type(entry["choices"][0])
+        else:
+            assert entry["low"] <= final <= entry["high"] and isinstance(final, float if name in FLOATS else int)
+            assert "step" not in entry or (final - entry["low"]) % entry["step"] == 0
