@@ -1,0 +1,95 @@
+"""Studies in an SQLite file."""
+
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from codes.errors import UserError
+from codes.schema import StorageConfig
+from codes.storage import exclusive, named_errors, open_storage
+
+
+@pytest.fixture
+def config(tmp_path):
+    return StorageConfig("sqlite", str(tmp_path / "a folder" / "study.db"))
+
+
+def test_made_with_its_folder_and_a_write_ahead_log(config):
+    storage = open_storage(config)
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    assert os.path.exists(config.path)
+
+
+def test_what_was_told_is_there_again(config):
+    study = optuna.create_study(study_name="s", storage=open_storage(config))
+    study.tell(study.ask(), 1.5)
+    again = optuna.load_study(study_name="s", storage=open_storage(config))
+    assert again.best_value == 1.5
+
+
+def test_many_threads_write_at_once(config):
+    study = optuna.create_study(study_name="s", storage=open_storage(config))
+
+    def one(_):
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(5):
+            trial.report(x, step)
+        trial.set_user_attr("outcome", "complete")
+        study.tell(trial, x)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(40)))
+    assert sorted(trial.number for trial in study.trials) == list(range(40))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
+def test_a_study_is_held_by_one_at_a_time(config):
+    with (
+        exclusive(config, "a/b"),
+        exclusive(config, "other"),
+        pytest.raises(UserError, match="another process runs the study 'a/b'"),
+        exclusive(config, "a/b"),
+    ):
+        pass
+    with exclusive(config, "a/b"):
+        pass
+
+
+def test_not_a_database(config, tmp_path):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "study.db").write_text("learning_rate: 1e-3\n" * 100)
+    with pytest.raises(UserError, match=r"storage.path .*study.db: file is not a database"):
+        open_storage(config)
+
+
+def test_of_another_optuna_version(config):
+    open_storage(config)
+    with sqlite3.connect(config.path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    with pytest.raises(UserError, match=r"storage.path .*study.db: .*no longer compatible"):
+        open_storage(config)
+
+
+def test_a_folder_in_the_way(tmp_path):
+    with pytest.raises(UserError, match="unable to open database file"):
+        open_storage(StorageConfig("sqlite", str(tmp_path)))
+
+
+def test_an_unknown_backend_lists_the_options():
+    with pytest.raises(UserError, match="must be one of sqlite"):
+        open_storage(StorageConfig("oracle", "study.db"))
+
+
+def test_failures_while_it_runs_name_the_file(config):
+    study = optuna.create_study(study_name="s", storage=open_storage(config))
+    with sqlite3.connect(config.path) as connection:
+        connection.execute("DROP TABLE trials")
+    with pytest.raises(UserError, match=r"storage.path .*study.db: no such table: trials"), named_errors(config):
+        study.ask()
