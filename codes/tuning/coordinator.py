@@ -1,0 +1,185 @@
+"""One thread per slot, which takes trials from the ledger, has its worker run them, and settles how they ended."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+import optuna
+from omegaconf import OmegaConf
+
+from codes.errors import UserError
+from codes.tuning.ledger import Claim, Ledger
+from codes.tuning.outcomes import VALID, Outcome, Verdict
+from codes.tuning.plan import Plan
+from codes.tuning.screen import Screen
+from codes.tuning.slots import StartError, Worker, block_interrupts, start_resource_tracker
+from codes.tuning.worker import Job, Settings
+
+FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+
+
+class Coordinator:
+    """Runs the trials that a study lacks. It alone touches the database; its workers train."""
+
+    def __init__(self, ledger: Ledger, plan: Plan, slots: Sequence[Settings], screen: Screen) -> None:
+        self.ledger, self.plan, self.slots, self.screen = ledger, plan, slots, screen
+        self.name = f"{socket.gethostname()} pid {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
+        self.change = threading.Condition()  # guards what follows; notified when a trial has ended
+        self.workers: set[Worker] = set()
+        self.stopping: str | None = None  # why
+        self.failure: Exception | None = None
+        self.any_valid = False
+        self.invalid: list[tuple[int, Verdict]] = []  # of this launch
+        self.serving = len(slots)
+        self.lost = 0  # slots whose workers do not start
+
+    def run(self) -> None:
+        """Return when the ledger is full.
+
+        Raises ``KeyboardInterrupt`` after Ctrl-C, when the running trials are settled as interrupted; ``UserError``
+        when too many trials are invalid or no slot is left; and whatever else ended a slot's thread.
+        """
+        start_resource_tracker()
+        for slot in self.slots:
+            threading.Thread(target=self._serve, args=(slot,), daemon=True).start()
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self._end_interrupted()
+            raise
+        if self.failure is not None:
+            raise self.failure
+
+    def _wait(self) -> None:
+        """Until no slot is served. Not by joining threads: an interrupted join takes its thread for ended."""
+        with self.change:
+            self.change.wait_for(lambda: self.serving == 0)
+
+    def _end_interrupted(self) -> None:
+        """Settle the running trials; at a second Ctrl-C end this process where it stands."""
+        try:
+            self.screen.note("stopping: running trials end as interrupted (Ctrl-C again ends at once)")
+            self._stop("stopped by the user")
+            self._wait()
+        except KeyboardInterrupt:
+            for worker in list(self.workers):
+                worker.kill()
+            os._exit(INTERRUPTED)
+
+    def _serve(self, slot: Settings) -> None:
+        """Life of a slot: one worker after another, until the study is full or stops."""
+        block_interrupts()
+        try:
+            while self.stopping is None and not self.ledger.is_full():
+                with self._worker(slot) as worker:
+                    worker.wait_until_ready()
+                    self._train(slot, worker)
+        except StartError as error:
+            self._give_up(slot, error)
+        except Exception as error:  # of any kind: raised again in the main thread
+            self._fail(error)
+        finally:
+            with self.change:
+                self.serving -= 1
+                self.change.notify_all()
+
+    @contextmanager
+    def _worker(self, slot: Settings) -> Iterator[Worker]:
+        worker = Worker(slot)
+        with self.change:
+            self.workers.add(worker)
+            if self.stopping is not None:
+                worker.kill()
+        try:
+            yield worker
+        finally:
+            with self.change:
+                self.workers.discard(worker)
+            worker.close()
+
+    def _train(self, slot: Settings, worker: Worker) -> None:
+        """Trials in one worker, until there is nothing to do or the worker cannot go on."""
+        while worker.is_alive() and (trial := self._next()) is not None:
+            job = self._job(trial, slot)
+            verdict = worker.run(job, self.plan.objective.watch(trial))
+            if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
+                verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
+            self._settle(trial, self.plan.objective.check(verdict), slot.device)
+            if verdict.broken:
+                return
+
+    def _next(self) -> optuna.Trial | None:
+        """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
+        with self.change:
+            while self.stopping is None:
+                trial = self.ledger.claim()
+                if trial is not None or self.ledger.is_full():
+                    return trial
+                self.change.wait()
+        return None
+
+    def _job(self, trial: optuna.Trial, slot: Settings) -> Job:
+        seed = self.plan.config.seed + trial.number
+        self.ledger.sign(trial, Claim(self.name, slot.device, seed))
+        with self.change:  # samplers are not made for threads
+            config = self.plan.space.sample(trial, self.plan.config)
+        OmegaConf.update(config, "seed", seed)
+        return Job(config, self.plan.folder / "models" / str(trial.number))
+
+    def _settle(self, trial: optuna.Trial, verdict: Verdict, device: str) -> None:
+        kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
+        complete = verdict.outcome is Outcome.COMPLETE
+        self.ledger.settle(trial, kept, self.plan.objective.values(verdict.metrics) if complete else ())
+        self.screen.finished(trial.number, verdict, device)
+        with self.change:
+            self.any_valid |= verdict.outcome in VALID
+            if verdict.outcome not in VALID | {Outcome.INTERRUPTED}:
+                self.invalid.append((trial.number, verdict))
+            cause = self._cause_to_stop(verdict)
+            self.change.notify_all()
+        if cause is not None:
+            self._fail(UserError(cause))
+
+    def _cause_to_stop(self, verdict: Verdict) -> str | None:
+        number = len(self.invalid)
+        at_the_start = number >= FIRST_INVALID and not self.any_valid
+        if not (verdict.fatal or at_the_start or number > self.plan.config.max_invalid):
+            return None
+        first, cause = self.invalid[-1 if verdict.fatal else 0]
+        why = "" if verdict.fatal else f" after {number} invalid trials"
+        return f"the study stops{why}; trial {first} {cause.outcome.value}: {cause.reason}\n{cause.traceback}".rstrip()
+
+    def _write_traceback(self, number: int, text: str) -> str:
+        if not text:
+            return ""
+        path = self.plan.folder / "tracebacks" / f"trial_{number}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    def _give_up(self, slot: Settings, error: StartError) -> None:
+        """Go on without ``slot``; without any slot there is no study."""
+        if self.stopping is not None:
+            return
+        self.screen.note(f"the slot on {slot.device} is given up, its worker does not start: {error}")
+        with self.change:
+            self.lost += 1
+            if self.lost == len(self.slots):
+                self.failure = UserError("no slot is left; see the causes above")
+
+    def _fail(self, error: Exception) -> None:
+        with self.change:
+            self.failure = self.failure or error
+        self._stop("the study stopped")
+
+    def _stop(self, why: str) -> None:
+        with self.change:
+            self.stopping = self.stopping or why
+            for worker in self.workers:
+                worker.kill()
+            self.change.notify_all()

@@ -1,0 +1,50 @@
+"""How a trial can end. Without Optuna, so that workers stay light.
+
+=================  ======  ========  =====================================================================
+outcome            valid   Optuna    meaning
+=================  ======  ========  =====================================================================
+``complete``       yes     COMPLETE  trained to its end
+``pruned``         yes     PRUNED    stopped by the pruner
+``diverged``       yes     PRUNED    NaN or infinite loss: a fact about the hyperparameters
+``time_pruned``    no      PRUNED    took too long
+``out_of_memory``  no      PRUNED    did not fit; samplers ignore FAIL and would walk back into the wall
+``crashed``        no      FAIL      its worker, or its coordinator, died
+``failed``         no      FAIL      raised an error
+``interrupted``    no      FAIL      stopped by the user, or with the study
+=================  ======  ========  =====================================================================
+
+PRUNED is legal in studies of several objectives too: NSGA-II reads COMPLETE trials only, TPE ranks PRUNED ones last.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Outcome(str, Enum):
+    """How a trial ended; the first three count against ``trials``."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    TIME_PRUNED = "time_pruned"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+VALID = {Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a trial ended, and what is kept of it: all ``metrics`` by name, ``duration`` in seconds in the worker."""
+
+    outcome: Outcome
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    duration: float = 0.0
+    traceback: str = ""
+    fatal: bool = False  # the next trial would end in the same way: a full disk
+    broken: bool = False  # its worker cannot train again: a failed CUDA context

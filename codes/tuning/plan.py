@@ -1,0 +1,70 @@
+"""Everything about a study that can be known, and refused, before anything is written or started."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from codes.errors import UserError
+from codes.tuning.entries import read_space
+from codes.tuning.objective import Objective, check_pruner, read_objective
+from codes.tuning.slots import resolve_devices
+from codes.tuning.space import Space
+
+KINDS = {"sampler": BaseSampler, "pruner": BasePruner}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked study. Every trial starts from ``config``; ``folder`` keeps what they leave; one device is one slot."""
+
+    name: str
+    config: DictConfig
+    space: Space
+    objective: Objective
+    pruner: BasePruner
+    devices: tuple[str, ...]
+    folder: Path
+
+    def sampler(self, trials: int) -> BaseSampler:
+        """A sampler for a study of ``trials`` trials; with the first one's seed it would propose the first again."""
+        sampler: BaseSampler = _instantiate("sampler", self.config, trials)
+        return sampler
+
+
+def plan_study(config: DictConfig) -> Plan:
+    """Check ``config``, a composed ``TuneConfig``; raises ``UserError`` with the key, the rule and the value."""
+    for key, least in (("trials", 1), ("max_invalid", 0)):
+        if config[key] < least:
+            raise UserError(f"{key} must be at least {least}, but is {config[key]}")
+    objective, space = read_objective(config), read_space(config)
+    pruner: BasePruner = _instantiate("pruner", config)
+    check_pruner(pruner, objective, config.pruner)
+    devices = resolve_devices(config.devices)
+    name = f"{config.tuning_id}_{config.surrogate.name}"
+    plan = Plan(name, config, space, objective, pruner, devices, Path(config.output_dir))
+    plan.sampler(0)
+    return plan
+
+
+def _instantiate(section: str, config: DictConfig, reseed: int = 0) -> Any:
+    """The object that ``config[section]`` describes, only ever one of Optuna's; ``reseed`` is added to its seed."""
+    plain: Any = OmegaConf.to_container(config[section], resolve=True)
+    if plain.get("seed") is not None:
+        plain["seed"] += reseed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            made = hydra.utils.instantiate(plain, _execution_whitelist_=[f"optuna.{section}s.*"])
+    except (HydraException, TypeError, ValueError) as error:  # the last two are Optuna's, on bad arguments
+        raise UserError(f"{section}: {error}") from error
+    if not isinstance(made, KINDS[section]):
+        raise UserError(f"{section}._target_ must be a class of optuna.{section}s, but is {plain.get('_target_')}")
+    return made

@@ -1,0 +1,86 @@
+"""What a user sees while a study runs."""
+
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from codes.tuning.ledger import counts
+from codes.tuning.objective import Objective
+from codes.tuning.outcomes import VALID, Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+
+def emit(text: str = "") -> None:
+    """Print ``text``, above any bar, and keep it in the log file."""
+    tqdm.write(text)
+    sys.stdout.flush()
+    for line in text.splitlines():
+        log.info(line)
+
+
+class Screen:
+    """Progress of one study: a bar on a terminal, else a line per finished trial. Any thread may call it."""
+
+    def __init__(self, objective: Objective, target: int, trials: Sequence[FrozenTrial]) -> None:
+        self.objective = objective
+        self.target = target
+        self.ended = counts(trials)
+        self.best: float | None = None
+        for trial in trials:
+            if trial.state is TrialState.COMPLETE:
+                self._compare(trial.values[0])
+        self.lock = threading.Lock()
+        self.bar = tqdm(
+            total=target, initial=self.valid, unit="trial", desc="valid trials", disable=not sys.stderr.isatty()
+        )
+
+    @property
+    def valid(self) -> int:
+        """Valid trials so far."""
+        return sum(self.ended.get(outcome, 0) for outcome in VALID)
+
+    def finished(self, number: int, verdict: Verdict, device: str) -> None:
+        """A trial has ended."""
+        with self.lock:
+            self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
+            if verdict.outcome is Outcome.COMPLETE:
+                self._compare(verdict.metrics[self.objective.metrics[0]])
+            line = self._line(number, verdict, device)
+            if self.bar.disable:
+                emit(line)
+            else:
+                log.info(line)
+                self._advance()
+
+    def note(self, text: str) -> None:
+        """Something else that the user should know."""
+        with self.lock:
+            emit(text)
+
+    def close(self) -> None:
+        """End the bar; it stays on the screen."""
+        self.bar.close()
+
+    def _line(self, number: int, verdict: Verdict, device: str) -> str:
+        what = verdict.reason
+        if verdict.outcome is Outcome.COMPLETE:
+            what = ", ".join(f"{name} = {verdict.metrics[name]:.4g}" for name in self.objective.metrics)
+        ended = f"trial {number:<4d} {verdict.outcome.value:13s} {verdict.duration:7.1f} s  {device:6s}"
+        return f"{ended}  {self.valid}/{self.target} valid  {what}"
+
+    def _advance(self) -> None:
+        parts = [f"{number} {outcome.value}" for outcome, number in self.ended.items()]
+        if self.best is not None:
+            parts.append(f"best {self.objective.metrics[0]} {self.best:.4g}")
+        self.bar.set_postfix_str(", ".join(parts), refresh=False)
+        self.bar.update(self.valid - self.bar.n)
+        self.bar.refresh()
+
+    def _compare(self, value: float) -> None:
+        better = min if self.objective.directions[0] == "minimize" else max
+        self.best = value if self.best is None else better(self.best, value)

@@ -1,0 +1,131 @@
+"""The coordinator's side of a device slot: which devices there are, and one process for each."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+from codes.device import resolve_device, visible_gpus
+from codes.errors import UserError
+from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.worker import Answer, Job, Progress, Ready, Settings, serve
+
+OnProgress = Callable[[int, dict[str, float]], str | None]
+GRACE = 5.0  # seconds for a worker to end before it is killed
+
+
+class StartError(Exception):
+    """A worker ended before it was ready, or could not import its runner."""
+
+
+def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
+    """One device per slot. ``auto`` stands for every visible GPU, or for the CPU where there is none."""
+    if not devices:
+        raise UserError("devices must have at least one entry, but is []; for example devices=[cpu] or devices=[auto]")
+    resolved: list[str] = []
+    for device in devices:
+        if device == "auto":
+            resolved += visible_gpus() or ["cpu"]
+        else:
+            resolved.append(device if device == "cpu" else resolve_device(device))
+    return tuple(resolved)
+
+
+def threads_per_slot(slots: int) -> int:
+    """CPU threads of one slot: the cores that this process may use, divided evenly, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // slots)
+
+
+class Worker:
+    """A process that serves one slot. Its owner, one thread, calls everything but ``kill``."""
+
+    def __init__(self, settings: Settings) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.settings = settings
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, settings), daemon=True)
+        self.process.start()
+        theirs.close()  # else the end of the process would not be the end of the pipe
+
+    def wait_until_ready(self) -> None:
+        """Return when the worker can take trials; raises ``StartError`` with the cause when it cannot."""
+        message = self._receive()
+        if message is None:
+            raise StartError(f"the worker for {self.settings.device} {self._death()}, see {self.settings.log}")
+        assert isinstance(message, Ready)
+        if message.traceback:
+            raise StartError(message.traceback)
+
+    def run(self, job: Job, on_progress: OnProgress) -> Verdict:
+        """Run one trial. ``on_progress(epoch, metrics)`` returns None, or the reason to stop."""
+        start = time.monotonic()
+        sent = self._send(job)
+        while sent and (message := self._receive()) is not None:
+            if isinstance(message, Verdict):
+                return message
+            assert isinstance(message, Progress)
+            sent = self._send(Answer(on_progress(message.epoch, message.metrics)))
+        reason = f"the worker {self._death()}, see {self.settings.log}"
+        return Verdict(Outcome.CRASHED, reason, duration=time.monotonic() - start, broken=True)
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.is_alive()
+
+    def kill(self) -> None:
+        """End the process at once; its running trial is lost, files appear whole or not at all. From any thread."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """End the process and leave nothing of it behind."""
+        self.connection.close()  # an idle worker ends by itself
+        self.process.join(GRACE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+    def _send(self, message: Any) -> bool:
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def _receive(self) -> Any:
+        """Next message, or None when the process has ended."""
+        wait([self.connection, self.process.sentinel])
+        try:
+            return self.connection.recv() if self.connection.poll() else None
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def _death(self) -> str:
+        self.process.join(GRACE)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            return f"was killed by {name}" + (" (out of memory on the host?)" if name == "SIGKILL" else "")
+        return f"ended with exit code {code}"
+
+
+def start_resource_tracker() -> None:
+    """Start the helper process of ``multiprocessing`` here, in the main thread.
+
+    Whoever starts it gets SIGINT unblocked, which the slots' threads and with them the workers must keep blocked.
+    """
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+
+
+def block_interrupts() -> None:
+    """Keep Ctrl-C away from this thread and from the processes that it starts, from their first instruction on."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,0 +1,118 @@
+"""One study from its config to its table: the entry point of tuning."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+
+from codes import storage
+from codes.tuning.coordinator import Coordinator
+from codes.tuning.fidelity import check_config, keep_config
+from codes.tuning.ledger import Ledger
+from codes.tuning.plan import Plan, plan_study
+from codes.tuning.screen import Screen, emit
+from codes.tuning.slots import threads_per_slot
+from codes.tuning.summary import closing, next_commands, opening, resume_command, write_trials
+from codes.tuning.worker import Settings
+
+
+def run_study(
+    config: DictConfig,
+    runner: str,
+    *,
+    prepare: Callable[[DictConfig], None] | None = None,
+    warm_up: str | None = None,
+    overrides: Sequence[str] = (),
+) -> None:
+    """Run the study that ``config`` describes until it has ``config.trials`` valid trials.
+
+    Args:
+        config: Composed ``TuneConfig``, interpolations unresolved.
+        runner: Reference ``module:function`` to ``(config, report, folder) -> metrics``, called in the workers.
+        prepare: Called once in this process before the first trial of a launch, when there are trials to run: makes
+            the data, and writes into the config what only the data says.
+        warm_up: Reference to a function that each worker calls once, without arguments, before its first trial.
+        overrides: What the user typed, for the commands that are suggested at the end.
+
+    Raises:
+        UserError: bad input, or too many invalid trials.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the running trials settled as interrupted.
+    """
+    plan = plan_study(config)
+    settings: Any = OmegaConf.to_object(config.storage)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with storage.exclusive(settings, plan.name), storage.named_errors(settings):
+        ledger = _open(plan, storage.open_storage(settings))
+        if ledger.is_full():
+            emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {config.trials}")
+        else:
+            workers = [
+                Settings(
+                    device, threads_per_slot(len(plan.devices)), runner, warm_up, plan.folder / f"slot_{index}.log"
+                )
+                for index, device in enumerate(plan.devices)
+            ]
+            emit(opening(plan, workers[0].threads))
+            if prepare is not None:
+                prepare(config)
+            ledger.study.sampler = plan.sampler(len(ledger.trials()))
+            _run(ledger, plan, workers, overrides)
+        emit(closing(ledger, plan))
+        emit(next_commands(ledger, plan, overrides))
+
+
+def _open(plan: Plan, backend: optuna.storages.BaseStorage) -> Ledger:
+    """The study's ledger, with the trials of dead coordinators closed; refuses another configuration than before."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()  # to the job's log file, not over the bars
+    study = optuna.create_study(
+        study_name=plan.name,
+        storage=backend,
+        directions=plan.objective.directions,
+        pruner=plan.pruner,
+        load_if_exists=True,
+    )
+    ledger = Ledger(study, plan.config.trials)
+    if ledger.trials():
+        check_config(plan.config, plan.folder)
+    else:
+        keep_config(plan.config, plan.folder)
+    dead = ledger.close_dead()
+    if dead:
+        emit(f"{dead} trials were running when their coordinator died; they are closed as crashed and replaced")
+    return ledger
+
+
+def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:
+    screen = Screen(plan.objective, ledger.target, ledger.trials())
+    try:
+        with _sigterm_like_ctrl_c():
+            Coordinator(ledger, plan, workers, screen).run()
+    except KeyboardInterrupt:
+        screen.note(f"\nstopped with {ledger.valid()} of {ledger.target} valid trials; go on with")
+        screen.note(resume_command(overrides))
+        raise
+    finally:
+        screen.close()
+        write_trials(plan.folder / "trials.csv", ledger.trials(), plan.objective)
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Batch systems announce the end of a job by SIGTERM."""
+
+    def interrupt(signal_number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,182 @@
+"""The child's side of a device slot: a process that runs one trial after another, as long as its coordinator lives."""
+
+import faulthandler
+import gc
+import importlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC, EROFS
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from codes import resolvers
+from codes.errors import Diverged, StopTraining, UserError
+from codes.tuning.outcomes import Outcome, Verdict
+
+Report = Callable[[int, dict[str, float]], None]
+Runner = Callable[[DictConfig, Report, Path], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is for. ``runner`` and ``warm_up`` are references, ``module:function``, imported by the worker."""
+
+    device: str
+    threads: int
+    runner: str
+    warm_up: str | None
+    log: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial: its config, types kept and unresolved, and the folder for its model."""
+
+    config: DictConfig
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker can take trials; with a traceback: it cannot."""
+
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An evaluation of the running trial; the coordinator answers with an ``Answer``."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Go on, or stop for ``reason``."""
+
+    reason: str | None = None
+
+
+def serve(connection: Connection, settings: Settings) -> None:
+    """Body of a worker process; returns only when it cannot start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the coordinator decides
+    _write_output_to(settings.log)
+    os.environ[resolvers.DEVICE_SLOT_VARIABLE] = settings.device
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(settings.threads)
+    resolvers.register()
+    inbox = _listen(connection)
+    try:
+        runner: Runner = _load(settings.runner)
+        if settings.warm_up is not None:
+            _load(settings.warm_up)()
+    except Exception:
+        connection.send(Ready(traceback.format_exc()))
+        return
+    connection.send(Ready())
+    while True:
+        job = inbox.get()
+        connection.send(_run(job, runner, connection, inbox))
+        _release_memory()
+
+
+def warm_up_torch() -> None:
+    """Import what the first training would import, so that it is not slower than the others."""
+    import torch
+    import torch._dynamo
+
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.AdamW([weight])
+    (weight @ weight).sum().backward()
+    optimizer.step()
+
+
+def _listen(connection: Connection) -> "queue.Queue[Any]":
+    """Messages of the coordinator. A thread reads them, and ends the process at once when there are no more to come."""
+    inbox: queue.Queue[Any] = queue.Queue()
+
+    def read() -> None:
+        try:
+            while True:
+                inbox.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(0)  # the coordinator is gone, or wants us gone
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    return inbox
+
+
+def _run(job: Job, runner: Runner, connection: Connection, inbox: "queue.Queue[Any]") -> Verdict:
+    def report(epoch: int, metrics: dict[str, float]) -> None:
+        connection.send(Progress(epoch, {name: float(value) for name, value in metrics.items()}))
+        answer: Answer = inbox.get()
+        if answer.reason is not None:
+            raise StopTraining(answer.reason)
+
+    start = time.monotonic()
+    try:
+        metrics = runner(job.config, report, job.folder)
+    except Exception as error:
+        return _verdict(error, time.monotonic() - start)
+    finite = {name: float(value) for name, value in metrics.items()}
+    return Verdict(Outcome.COMPLETE, metrics=finite, duration=time.monotonic() - start)
+
+
+def _verdict(error: Exception, duration: float) -> Verdict:
+    """The outcome that an exception means."""
+    if isinstance(error, Diverged):
+        return Verdict(Outcome.DIVERGED, error.reason, duration=duration)
+    if isinstance(error, StopTraining):
+        return Verdict(Outcome.PRUNED, error.reason, duration=duration)
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
+    first_line = (reason.splitlines() or [reason])[0]
+    text = "".join(traceback.format_exception(error))
+    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS)
+    broken = outcome is Outcome.FAILED and "CUDA error" in str(error)
+    return Verdict(outcome, first_line, duration=duration, traceback=text, fatal=full, broken=broken)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # the CPU allocator and some CUDA libraries raise a plain RuntimeError
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _release_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _load(reference: str) -> Callable[..., Any]:
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _write_output_to(log: Path) -> None:
+    """Send everything that is printed, also by native code and at a segfault, to a file instead of over the bars."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")

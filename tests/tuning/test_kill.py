@@ -1,0 +1,104 @@
+"""Studies whose processes are killed for real."""
+
+import os
+import signal
+import sqlite3
+from contextlib import closing
+
+import pytest
+from optuna.trial import TrialState
+
+from codes.tuning.ledger import record_of
+from tests.tuning.studies import held_workers, hold, is_gone, launch, outcomes, release, study_in, until
+
+pytestmark = pytest.mark.slow  # each starts one to three coordinators
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start coordinators in ``tmp_path``; none outlives the test."""
+    started = []
+
+    def start(runner, *overrides):
+        started.append(launch(tmp_path, runner, *overrides))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def finish(process):
+    """What a process printed, once it has ended."""
+    out, err = process.communicate(timeout=60)
+    return out, err
+
+
+def test_a_killed_coordinator_leaves_no_worker_and_its_study_goes_on(start, tmp_path):
+    hold(tmp_path)
+    first = start("held", "trials=4", "devices=[cpu,cpu]")
+    workers = held_workers(tmp_path, 2)
+    first.kill()
+    until(lambda: all(is_gone(worker) for worker in workers))
+    release(tmp_path)
+    assert {trial.state for trial in study_in(tmp_path).trials} == {TrialState.RUNNING}
+    again = start("held", "trials=4", "devices=[cpu,cpu]")
+    out, err = finish(again)
+    assert again.returncode == 0, err
+    assert "2 trials were running when their coordinator died" in out
+    found = outcomes(tmp_path)
+    assert found.pop("crashed") == 2
+    assert sum(found.values()) == 4
+
+
+def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
+    hold(tmp_path)
+    study = start("held", "trials=3", "pruner=none")
+    (worker,) = held_workers(tmp_path)
+    release(tmp_path)
+    os.kill(worker, signal.SIGKILL)
+    _, err = finish(study)
+    assert study.returncode == 0, err
+    assert outcomes(tmp_path) == {"crashed": 1, "complete": 3}
+    assert "killed by SIGKILL" in record_of(study_in(tmp_path).trials[0])["reason"]
+    assert is_gone(worker)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_settles_the_running_trial_and_tells_how_to_go_on(signal_number, start, tmp_path):
+    hold(tmp_path)
+    study = start("held", "trials=3")
+    (worker,) = held_workers(tmp_path)
+    os.killpg(study.pid, signal_number) if signal_number == signal.SIGINT else study.send_signal(signal_number)
+    out, err = finish(study)
+    assert study.returncode == 130
+    assert "Traceback" not in err + out
+    assert "python tune.py trials=3" in out
+    assert outcomes(tmp_path) == {"interrupted": 1}
+    assert is_gone(worker)
+
+
+def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
+    hold(tmp_path)
+    study = start("held", "trials=3")
+    (worker,) = held_workers(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # settling the trial has to wait for this writer
+        study.send_signal(signal.SIGINT)
+        until(lambda: is_gone(worker))
+        study.send_signal(signal.SIGINT)
+        finish(study)
+    assert study.returncode == 130
+    assert [trial.state for trial in study_in(tmp_path).trials] == [TrialState.RUNNING]
+
+
+def test_a_second_coordinator_is_refused_while_the_first_lives(start, tmp_path):
+    hold(tmp_path)
+    first = start("held", "trials=1")
+    held_workers(tmp_path)
+    second = start("held", "trials=1")
+    _, err = finish(second)
+    assert second.returncode == 1
+    assert "another process runs the study 'robertson_MultiONet'" in err and "Traceback" not in err
+    assert first.poll() is None

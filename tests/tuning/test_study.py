@@ -1,0 +1,175 @@
+"""Studies run by this process: budgets, outcomes, slots, resumes, refusals."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from codes.errors import UserError
+from codes.tuning.fidelity import ConfigChanged
+from codes.tuning.ledger import outcome_of, record_of
+from codes.tuning.study import run_study
+from tests.tuning.studies import RUNNERS, composed, outcomes, study_in
+
+
+def run(folder, runner, *overrides, **settings):
+    run_study(composed(folder, *overrides), RUNNERS + runner, **settings)
+    return study_in(folder)
+
+
+def test_a_study_prunes_saves_and_tells(tmp_path, capsys):
+    study = run(tmp_path, "quadratic", "trials=12", overrides=["surrogate=MultiONet", "trials=12", "trainer.threads=1"])
+    found = outcomes(tmp_path)
+    assert set(found) == {"complete", "pruned"} and sum(found.values()) == 12
+    saved = {int(path.name) for path in (tmp_path / "out/models").iterdir()}
+    assert saved == {trial.number for trial in study.trials if trial.state is TrialState.COMPLETE}
+    with (tmp_path / "out/trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["seed"]) for row in rows] == [42 + number for number in range(12)]
+    assert min(float(row["lae99"]) for row in rows if row["lae99"]) == study.best_value
+    printed = capsys.readouterr().out
+    assert all(len(line) < 100 for line in printed.splitlines())
+    assert "python tune.py surrogate=MultiONet trainer.threads=1 trials=24" in printed
+    assert f"surrogate.learning_rate={study.best_params['learning_rate']}" in printed.replace("\\\n", "")
+    assert "trainer.threads=1" in printed.rpartition("python train.py")[2]
+
+
+def test_every_outcome_has_its_state_and_only_valid_ones_count(tmp_path):
+    study = run(tmp_path, "in_turn", "trials=5", "pruner=none")
+    found = [(outcome_of(trial).value, trial.state.name) for trial in study.trials]
+    assert found == [
+        ("complete", "COMPLETE"),
+        ("diverged", "PRUNED"),
+        ("out_of_memory", "PRUNED"),
+        ("crashed", "FAIL"),
+        ("failed", "FAIL"),
+        ("out_of_memory", "PRUNED"),
+        ("diverged", "PRUNED"),
+        ("failed", "FAIL"),
+        ("crashed", "FAIL"),
+        ("complete", "COMPLETE"),
+        ("complete", "COMPLETE"),
+    ]
+    records = [record_of(trial) for trial in study.trials]
+    assert "SIGKILL" in records[3]["reason"] and "exit code 3" in records[8]["reason"]
+    assert records[4]["reason"] == "ValueError: hidden_size does not fit"
+    assert "in_turn" in Path(records[4]["traceback"]).read_text()
+    assert "no lae99" in records[7]["reason"]
+
+
+def test_several_objectives_survive_a_diverged_trial(tmp_path):
+    study = run(tmp_path, "in_turn", "objective=dual", "trials=8")
+    assert {len(trial.values) for trial in study.best_trials} == {2}
+    assert outcomes(tmp_path) == {"complete": 7, "diverged": 1, "out_of_memory": 2, "crashed": 2, "failed": 3}
+
+
+def test_two_slots_are_two_processes_with_a_fair_share_of_threads(tmp_path):
+    run(tmp_path, "quadratic", "trials=7", "devices=[cpu,cpu]", "pruner=none")
+    seen = [path.read_text().split() for path in tmp_path.glob("out/models/*/device")]
+    assert len(seen) == 7 and {device for device, _, _ in seen} == {"cpu"}
+    assert len({process for _, _, process in seen}) == 2
+    assert len({threads for _, threads, _ in seen}) == 1
+
+
+def test_more_trials_go_on_and_a_finished_study_says_so(tmp_path, capsys):
+    first = run(tmp_path, "quadratic", "trials=3")
+    proposals = [trial.params["learning_rate"] for trial in first.trials]
+    again = run(tmp_path, "quadratic", "trials=6", "devices=[cpu,cpu]")
+    assert len(again.trials) == 6
+    assert len({trial.params["learning_rate"] for trial in again.trials}) == 6
+    assert [trial.params["learning_rate"] for trial in again.trials][:3] == proposals
+    capsys.readouterr()
+    run(tmp_path, "misconfigured", "trials=6")
+    printed = capsys.readouterr().out
+    assert "is finished" in printed and "best trials" in printed
+
+
+def test_same_seed_same_proposals(tmp_path):
+    one, other = (run(tmp_path / name, "quadratic", "trials=12", "pruner=none") for name in ("one", "other"))
+    assert [trial.params for trial in one.trials] == [trial.params for trial in other.trials]
+
+
+def test_ten_invalid_trials_at_the_start_stop_the_study_with_the_first_cause(tmp_path):
+    with pytest.raises(UserError, match=r"(?s)10 invalid trials; trial 0 failed: dataset.path: nowhere.h5.*Traceback"):
+        run(tmp_path, "misconfigured", "trials=20")
+    assert outcomes(tmp_path) == {"failed": 10}
+
+
+def test_max_invalid_counts_a_launch(tmp_path):
+    with pytest.raises(UserError, match="after 4 invalid trials; trial 2 out_of_memory: MemoryError"):
+        run(tmp_path, "in_turn", "max_invalid=3", "trials=5", "pruner=none")
+    assert sum(outcomes(tmp_path).values()) == 6
+    run(tmp_path, "quadratic", "max_invalid=3", "trials=5", "pruner=none")
+    assert outcomes(tmp_path)["complete"] + outcomes(tmp_path)["diverged"] == 5
+
+
+def test_a_full_disk_stops_at_once(tmp_path):
+    with pytest.raises(UserError, match="No space left on device"):
+        run(tmp_path, "full_disk")
+    assert outcomes(tmp_path) == {"failed": 1}
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path, capsys):
+    with pytest.raises(UserError, match="no slot is left"):
+        run(tmp_path, "quadratic", warm_up=RUNNERS + "broken_warm_up")
+    assert "libcudart" in capsys.readouterr().out
+    assert study_in(tmp_path).trials == []
+
+
+def test_prepare_runs_once_and_only_when_there_is_something_to_run(tmp_path):
+    calls = []
+
+    def prepare(config):
+        calls.append(config)
+        config.dataset.n_parameters = 2
+
+    for _ in range(2):
+        run(tmp_path, "quadratic", "trials=2", prepare=prepare)
+    assert len(calls) == 1
+
+
+def test_a_changed_config_is_refused_with_its_difference(tmp_path):
+    run(tmp_path, "quadratic", "trials=2")
+    with pytest.raises(ConfigChanged, match=r"trainer.epochs +100 +50") as caught:
+        run(tmp_path, "quadratic", "trials=4", "trainer.epochs=50")
+    assert caught.value.exit_code == 2
+    assert len(study_in(tmp_path).trials) == 2
+
+
+def test_a_config_may_change_until_the_first_trial(tmp_path):
+    with pytest.raises(UserError, match="no slot is left"):
+        run(tmp_path, "quadratic", warm_up=RUNNERS + "broken_warm_up")
+    run(tmp_path, "quadratic", "trials=1", "trainer.epochs=50")
+
+
+REFUSED = {
+    "trials must be at least 1, but is 0": ["trials=0"],
+    "max_invalid must be at least 0, but is -1": ["max_invalid=-1"],
+    "devices must have at least one entry": ["devices=[]"],
+    "cuda:99": ["devices=[cpu,cuda:99]"],
+    "needs a single objective": ["objective=dual", "pruner=hyperband"],
+    "cannot follow inference_time": ["objective.metrics=[inference_time]"],
+    "each once": ["objective.metrics=[mse,mse]"],
+    "min_resource=0": ["pruner.min_resource=0"],
+    "max_resource=5": ["pruner.max_resource=5"],
+    "unexpected keyword argument 'foo'": ["+sampler.foo=1"],
+    "os.system": ["sampler._target_=os.system"],
+}
+
+
+@pytest.mark.parametrize("rule", REFUSED)
+def test_what_cannot_work_is_refused_before_anything_is_written(rule, tmp_path):
+    with pytest.raises(UserError, match=rule):
+        run(tmp_path, "quadratic", *REFUSED[rule])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "random"])
+@pytest.mark.parametrize("pruner", ["hyperband", "median", "none"])
+def test_shipped_samplers_and_pruners_say_everything(sampler, pruner, tmp_path):
+    from codes.tuning.plan import plan_study
+
+    plan = plan_study(composed(tmp_path, f"sampler={sampler}", f"pruner={pruner}", "trials=120"))
+    assert type(plan.sampler(3)).__module__.startswith("optuna.samplers")
+    assert type(plan.pruner).__module__.startswith("optuna.pruners")
