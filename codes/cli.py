@@ -1,5 +1,6 @@
 """What a user sees when a command fails: one message for what was foreseen, a traceback for a bug."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ def run(main: Callable[[], Any]) -> None:
     ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of bad input too.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    logging.raiseExceptions = False  # a log file on a full disk: the error itself is told once, below
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on, so that the message is ours
     try:
         main()

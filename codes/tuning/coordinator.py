@@ -16,7 +16,7 @@ from codes.tuning.ledger import Claim, Ledger
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import Plan
 from codes.tuning.screen import Screen
-from codes.tuning.slots import StartError, Worker, block_interrupts, start_resource_tracker
+from codes.tuning.slots import OnProgress, StartError, Worker, block_interrupts, start_resource_tracker
 from codes.tuning.worker import Job, Settings
 
 FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
@@ -106,7 +106,7 @@ class Coordinator:
         """Trials in one worker, until there is nothing to do or the worker cannot go on."""
         while worker.is_alive() and (trial := self._next()) is not None:
             job = self._job(trial, slot)
-            verdict = worker.run(job, self.plan.objective.watch(trial))
+            verdict = worker.run(job, self._watch(trial))
             if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                 verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
             self._settle(trial, self.plan.objective.check(verdict), slot.device)
@@ -130,6 +130,15 @@ class Coordinator:
             config = self.plan.space.sample(trial, self.plan.config)
         OmegaConf.update(config, "seed", seed)
         return Job(config, self.plan.folder / "models" / str(trial.number))
+
+    def _watch(self, trial: optuna.Trial) -> OnProgress:
+        judge = self.plan.objective.watch(trial)
+
+        def watch(epoch: int, metrics: dict[str, float]) -> str | None:
+            self.screen.evaluated(trial.number, epoch)
+            return judge(epoch, metrics)
+
+        return watch
 
     def _settle(self, trial: optuna.Trial, verdict: Verdict, device: str) -> None:
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))

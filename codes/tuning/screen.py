@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -13,6 +14,7 @@ from codes.tuning.objective import Objective
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 
 log = logging.getLogger(__name__)
+REFRESH = 0.2  # seconds between two drawings of the bar while trials run
 
 
 def emit(text: str = "") -> None:
@@ -34,6 +36,8 @@ class Screen:
         for trial in trials:
             if trial.state is TrialState.COMPLETE:
                 self._compare(trial.values[0])
+        self.running: dict[int, int] = {}  # epoch of each running trial
+        self.shown = 0.0  # when the bar was last drawn
         self.lock = threading.Lock()
         self.bar = tqdm(
             total=target, initial=self.valid, unit="trial", desc="valid trials", disable=not sys.stderr.isatty()
@@ -44,9 +48,17 @@ class Screen:
         """Valid trials so far."""
         return sum(self.ended.get(outcome, 0) for outcome in VALID)
 
+    def evaluated(self, number: int, epoch: int) -> None:
+        """A running trial has got as far as ``epoch``."""
+        with self.lock:
+            self.running[number] = epoch
+            if not self.bar.disable and time.monotonic() - self.shown > REFRESH:
+                self._draw()
+
     def finished(self, number: int, verdict: Verdict, device: str) -> None:
         """A trial has ended."""
         with self.lock:
+            self.running.pop(number, None)
             self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
             if verdict.outcome is Outcome.COMPLETE:
                 self._compare(verdict.metrics[self.objective.metrics[0]])
@@ -55,7 +67,7 @@ class Screen:
                 emit(line)
             else:
                 log.info(line)
-                self._advance()
+                self._draw()
 
     def note(self, text: str) -> None:
         """Something else that the user should know."""
@@ -73,13 +85,15 @@ class Screen:
         ended = f"trial {number:<4d} {verdict.outcome.value:13s} {verdict.duration:7.1f} s  {device:6s}"
         return f"{ended}  {self.valid}/{self.target} valid  {what}"
 
-    def _advance(self) -> None:
+    def _draw(self) -> None:
         parts = [f"{number} {outcome.value}" for outcome, number in self.ended.items()]
         if self.best is not None:
             parts.append(f"best {self.objective.metrics[0]} {self.best:.4g}")
+        parts += [f"#{number} {epoch / self.objective.epochs:.0%}" for number, epoch in sorted(self.running.items())]
         self.bar.set_postfix_str(", ".join(parts), refresh=False)
         self.bar.update(self.valid - self.bar.n)
         self.bar.refresh()
+        self.shown = time.monotonic()
 
     def _compare(self, value: float) -> None:
         better = min if self.objective.directions[0] == "minimize" else max

@@ -33,8 +33,8 @@ def run_study(
     Args:
         config: Composed ``TuneConfig``, interpolations unresolved.
         runner: Reference ``module:function`` to ``(config, report, folder) -> metrics``, called in the workers.
-        prepare: Called once in this process before the first trial of a launch, when there are trials to run: makes
-            the data, and writes into the config what only the data says.
+        prepare: Called once in this process with the checked config, before the database is opened: makes the data,
+            and writes into the config what only the data says.
         warm_up: Reference to a function that each worker calls once, without arguments, before its first trial.
         overrides: What the user typed, for the commands that are suggested at the end.
 
@@ -43,6 +43,8 @@ def run_study(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the running trials settled as interrupted.
     """
     plan = plan_study(config)
+    if prepare is not None:
+        prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with storage.exclusive(settings, plan.name), storage.named_errors(settings):
@@ -50,19 +52,18 @@ def run_study(
         if ledger.is_full():
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {config.trials}")
         else:
-            workers = [
-                Settings(
-                    device, threads_per_slot(len(plan.devices)), runner, warm_up, plan.folder / f"slot_{index}.log"
-                )
-                for index, device in enumerate(plan.devices)
-            ]
+            workers = _workers(plan, runner, warm_up)
             emit(opening(plan, workers[0].threads))
-            if prepare is not None:
-                prepare(config)
             ledger.study.sampler = plan.sampler(len(ledger.trials()))
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
         emit(next_commands(ledger, plan, overrides))
+
+
+def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
+    threads = threads_per_slot(len(plan.devices))
+    logs = [plan.folder / f"slot_{index}.log" for index in range(len(plan.devices))]
+    return [Settings(device, threads, runner, warm_up, log) for device, log in zip(plan.devices, logs, strict=True)]
 
 
 def _open(plan: Plan, backend: optuna.storages.BaseStorage) -> Ledger:

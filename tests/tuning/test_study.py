@@ -117,16 +117,22 @@ def test_a_worker_that_cannot_start_says_why(tmp_path, capsys):
     assert study_in(tmp_path).trials == []
 
 
-def test_prepare_runs_once_and_only_when_there_is_something_to_run(tmp_path):
-    calls = []
-
+def test_data_that_cannot_be_had_leaves_no_study(tmp_path):
     def prepare(config):
-        calls.append(config)
+        raise UserError("dataset.path: nowhere.h5 does not exist")
+
+    with pytest.raises(UserError, match="nowhere"):
+        run(tmp_path, "quadratic", prepare=prepare)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_conditions_and_trainings_see_what_the_data_says(tmp_path):
+    def prepare(config):
         config.dataset.n_parameters = 2
 
-    for _ in range(2):
-        run(tmp_path, "quadratic", "trials=2", prepare=prepare)
-    assert len(calls) == 1
+    config = composed(tmp_path, "trials=2", whole_space=True)
+    run_study(config, RUNNERS + "quadratic", prepare=prepare)
+    assert all("params_branch" in trial.params for trial in study_in(tmp_path).trials)
 
 
 def test_a_changed_config_is_refused_with_its_difference(tmp_path):
