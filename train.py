@@ -1,8 +1,127 @@
+"""Train one surrogate, score it on held-out trajectories and save it; returns its objective.
+
+``python train.py --help`` shows the choices. Everything heavy is imported once a training starts.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import hydra
-from codes import resolvers, schema
-schema.register(); resolvers.register()
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from codes import cli, resolvers, schema
+from codes.metrics import METRICS
+
+if TYPE_CHECKING:
+    from codes.data import PreparedData
+
+schema.register()
+resolvers.register()
+log = logging.getLogger(__name__)
+
+Report = Callable[[int, dict[str, float]], None]
+WRITTEN = ("config.yaml", "model.safetensors", "metrics.yaml", "history.csv", "training.html")
+
+
+def settings(config: DictConfig) -> schema.TrainConfig:
+    """The part of a composed config that a training depends on, as plain dataclasses."""
+    return OmegaConf.to_object(  # type: ignore[return-value]
+        OmegaConf.merge(schema.TrainConfig, OmegaConf.masked_copy(config, list(schema.TrainConfig.__dataclass_fields__)))
+    )
+
+
+@lru_cache(maxsize=1)
+def prepared_data(dataset: str, device: str) -> "PreparedData":
+    """Data of a dataset config (as YAML), read and moved to the device once per process."""
+    from codes.data import load_data
+
+    typed = OmegaConf.merge(schema.DatasetConfig, OmegaConf.create(dataset))
+    return load_data(OmegaConf.to_object(typed), device)  # type: ignore[arg-type]
+
+
+def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:
+    """Data on its device, and the device's name; refuses a config out of range before anything is loaded."""
+    from codes.device import resolve_device
+    from codes.training.checks import check_config
+
+    check_config(config)
+    device = resolve_device(config.device)
+    return prepared_data(OmegaConf.to_yaml(config.dataset), device), device
+
+
+def run_trial(config: DictConfig, report: Report, folder: Path) -> dict[str, float]:
+    """One trial of a study, in a slot's worker process: metrics on ``test``; the artifact goes into ``folder``."""
+    from codes.training import save_artifact, train
+
+    typed = settings(config)
+    data, device = begin(typed)
+    result = train(typed, data, device, report, folder=folder, progress=False)
+    save_artifact(folder, result.model, typed, data)
+    return result.metrics
+
+
 @hydra.main(config_path="conf", config_name="train")
-def main(cfg):
-    from omegaconf import OmegaConf
-    print(OmegaConf.to_object(cfg))
-if __name__=="__main__": main()
+def main(config: DictConfig) -> float | tuple[float, ...]:
+    """Train what was composed."""
+    from codes.training import evaluate, save_artifact, train, write_history, write_metrics
+
+    typed = settings(config)
+    data, device = begin(typed)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    keep_earlier(folder)
+    result = train(typed, data, device, folder=folder)
+    val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    save_artifact(folder, result.model, typed, data)
+    write_history(folder / "history.csv", result.history)
+    write_metrics(folder / "metrics.yaml", result, val, data.transform.unit)
+    from codes.training.pictures import write_picture
+
+    write_picture(folder / "training.html", result, data)
+    tell(summary(result.metrics, val, data.transform.unit, folder))
+    values = tuple(result.metrics[name] for name in typed.objective.metrics)
+    return values[0] if len(values) == 1 else values
+
+
+def keep_earlier(folder: Path) -> None:
+    """Move what an earlier training left into a backup folder, so that nothing is silently replaced."""
+    earlier = [folder / name for name in WRITTEN if (folder / name).exists()]
+    if earlier:
+        backup = folder / f"backup-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+        backup.mkdir()
+        for path in earlier:
+            path.rename(backup / path.name)
+        tell(f"The earlier training in {folder} is kept in {backup}")
+
+
+def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder: Path) -> str:
+    """Closing lines: both scores side by side, the costs, where everything lies, and what to do with it."""
+    units = {"lae99": unit, "mlae": unit, "mae": "data units", "mse": "data units squared"}
+    rows = [f"{name:<16}{metrics[name]:>12.4g}{val[name]:>12.4g}  {units[name]}" for name in val]
+    costs = [f"{name:<16}{metrics[name]:>12.4g}{METRICS[name].unit:>14}" for name in metrics if name not in val]
+    return "\n".join(
+        [
+            "",
+            f"{'':<16}{'test':>12}{'val':>12}",
+            *rows,
+            *costs,
+            "test chose the weights; val is the score on trajectories that no choice has seen.",
+            "",
+            f"Everything is in {folder}: {', '.join(WRITTEN)}",
+            f"Use it: codes.load({str(folder)!r}).predict(x0, t)",
+        ]
+    )
+
+
+def tell(text: str) -> None:
+    """A line for the screen and the log file."""
+    print(text)  # noqa: T201
+    log.info(text)
+
+
+if __name__ == "__main__":
+    cli.run(main)
