@@ -1,0 +1,85 @@
+"""How long predictions take."""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from codes.data import TensorSplit
+from codes.training.evaluation import divergence, inference, predictions
+
+LOCK_FILE = Path(tempfile.gettempdir()) / "codes-latency.lock"
+WARM_UP_CALLS = 3
+FEWEST_REPEATS = 5
+LONGEST_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds to predict a whole split: ``median`` and interquartile range ``spread`` of ``repeats`` calls."""
+
+    median: float
+    spread: float
+    repeats: int
+
+
+def measure_latency(model: nn.Module, split: TensorSplit, t: Tensor, repeats: int) -> Latency:
+    """Time from normalised initial states to the normalised trajectories of ``split`` at all times ``t``.
+
+    After warm-up, synchronised with the device, one measurement at a time on this host. Ends early once it has taken
+    2 s, but not before 5 repeats, so that slow models do not hold up the other processes of a study.
+    """
+    with host_lock(), inference(model), divergence():
+        for _ in range(WARM_UP_CALLS):
+            _time_prediction(model, split, t)
+        seconds: list[float] = []
+        while len(seconds) < repeats and (len(seconds) < FEWEST_REPEATS or sum(seconds) < LONGEST_SECONDS):
+            seconds.append(_time_prediction(model, split, t))
+    return Latency(statistics.median(seconds), _interquartile_range(seconds), len(seconds))
+
+
+def _time_prediction(model: nn.Module, split: TensorSplit, t: Tensor) -> float:
+    synchronize(t.device)
+    start = perf_counter()
+    for _ in predictions(model, split, t):
+        pass
+    synchronize(t.device)
+    return perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until ``device`` has done what it was asked; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _interquartile_range(values: list[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return third - first
+
+
+@contextmanager
+def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
+    """Hold the host's one lock; the operating system frees it when a process dies."""
+    import fcntl  # POSIX only: imported late, so that everything else works without it
+
+    # Opened for reading: a lock needs no more, and the file may belong to another user.
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT)
+        os.fchmod(handle, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

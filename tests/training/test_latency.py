@@ -1,0 +1,79 @@
+"""The latency measurement."""
+
+import multiprocessing
+import os
+
+import pytest
+from torch import nn
+
+from codes.training.latency import FEWEST_REPEATS, host_lock, measure_latency
+from tests.training import example
+
+
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x0, t, p=None):
+        self.calls += 1
+        assert not self.training
+        return x0.unsqueeze(1).expand(-1, len(t), -1)
+
+
+def test_as_many_repeats_as_asked_for_after_a_warm_up():
+    data, model = example.data(), Counted()
+    latency = measure_latency(model, data.test, data.t, 20)
+    assert latency.repeats == 20
+    assert model.calls > 20
+    assert latency.median > 0
+    assert latency.spread >= 0
+
+
+def test_one_repeat_has_no_spread():
+    data = example.data()
+    assert measure_latency(Counted(), data.test, data.t, 1).spread == 0
+
+
+def test_a_slow_model_is_repeated_less_often_but_never_too_seldom(monkeypatch):
+    monkeypatch.setattr("codes.training.latency.LONGEST_SECONDS", 0.0)
+    data = example.data()
+    assert measure_latency(Counted(), data.test, data.t, 50).repeats == FEWEST_REPEATS
+
+
+def hold(path, pipe):
+    with host_lock(path):
+        pipe.send("held")
+        pipe.recv()
+        os._exit(1)  # dies with the lock held
+
+
+def try_to_hold(path, pipe):
+    pipe.send("waiting")
+    with host_lock(path):
+        pipe.send("held")
+
+
+def test_one_measurement_at_a_time_per_host_and_a_dead_process_frees_it(tmp_path):
+    context, path = multiprocessing.get_context("spawn"), tmp_path / "lock"
+    (first, first_end), (second, second_end) = context.Pipe(), context.Pipe()
+    holder = context.Process(target=hold, args=(path, first_end))
+    waiter = context.Process(target=try_to_hold, args=(path, second_end))
+    holder.start()
+    assert first.recv() == "held"
+    waiter.start()
+    assert second.recv() == "waiting"
+    assert not second.poll(0.3)
+    first.send("die")
+    assert second.recv() == "held"
+    for process in (holder, waiter):
+        process.join(30)
+        assert process.exitcode is not None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+def test_a_lock_file_of_somebody_else_is_good_enough(tmp_path):
+    path = tmp_path / "lock"
+    path.touch(mode=0o444)
+    with host_lock(path):
+        pass
