@@ -1,1 +1,25 @@
-"""Training."""
+"""Training: the one loop, what it measures, and what it leaves."""
+
+from codes.errors import Diverged, StopTraining
+from codes.metrics import METRICS
+from codes.training.artifact import save_artifact
+from codes.training.evaluation import evaluate
+from codes.training.optim import warm_up
+from codes.training.predictor import Predictor, load
+from codes.training.records import write_history, write_metrics
+from codes.training.trainer import TrainResult, train
+
+__all__ = [
+    "METRICS",
+    "Diverged",
+    "Predictor",
+    "StopTraining",
+    "TrainResult",
+    "evaluate",
+    "load",
+    "save_artifact",
+    "train",
+    "warm_up",
+    "write_history",
+    "write_metrics",
+]

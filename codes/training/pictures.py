@@ -1,0 +1,63 @@
+"""One picture per training: ``training.html``, which opens in a browser without a network."""
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.colors import qualitative
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from codes.data import PreparedData
+from codes.training.evaluation import inference
+from codes.training.files import write_atomically
+from codes.training.trainer import TrainResult
+
+TRAJECTORIES = 3
+QUANTITIES = 10  # as many as there are colours
+
+
+def write_picture(path: Path, result: TrainResult, data: PreparedData) -> Path:
+    """Loss and errors against the epoch, and predictions (dashed) against truth for the first test trajectories.
+
+    The file brings its own copy of plotly.js (about 4.5 MB), so it is for single trainings, not for every trial.
+    """
+    titles = ["loss and errors"] + [f"test trajectory {index}" for index in range(min(TRAJECTORIES, len(data.test)))]
+    figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.25 / len(titles))
+    _add_history(figure, result.history, data.transform.unit)
+    for row, (truth, predicted) in enumerate(_trajectories(result, data), start=2):
+        _add_trajectory(figure, row, data, truth, predicted)
+    figure.update_layout(height=420 * len(titles), template="plotly_white", hovermode="x unified")
+    return write_atomically(path, figure.to_html(include_plotlyjs=True))
+
+
+def _add_history(figure: go.Figure, history: list[dict[str, float]], unit: str) -> None:
+    epochs = [row["epoch"] for row in history]
+    names = {"train_loss": "training loss", "lae99": f"test LAE99 [{unit}]", "mlae": f"test mean LAE [{unit}]"}
+    for name, label in names.items():
+        values = [row[name] for row in history]
+        figure.add_trace(go.Scatter(x=epochs, y=values, name=label, mode="lines+markers"), row=1, col=1)
+    figure.update_xaxes(title="epoch", row=1, col=1)
+    figure.update_yaxes(type="log", row=1, col=1)
+
+
+def _trajectories(result: TrainResult, data: PreparedData) -> list[tuple[Tensor, Tensor]]:
+    """Truth and prediction ``[T, Q]`` in physical units of the first test trajectories."""
+    x, p = data.test.x[:TRAJECTORIES], None if data.test.p is None else data.test.p[:TRAJECTORIES]
+    with inference(result.model):
+        predicted = result.model(x[:, 0], data.t, p)
+    physical = (data.transform.inverse(values.double()).cpu() for values in (x, predicted))
+    return list(zip(*physical, strict=True))
+
+
+def _add_trajectory(figure: go.Figure, row: int, data: PreparedData, truth: Tensor, predicted: Tensor) -> None:
+    for index, label in enumerate(data.labels[:QUANTITIES]):
+        line = {"color": qualitative.Plotly[index]}
+        for values, dash in ((truth, "solid"), (predicted, "dash")):
+            curve = go.Scatter(
+                x=data.timesteps, y=values[:, index].tolist(), name=label, legendgroup=label, mode="lines",
+                line={**line, "dash": dash}, showlegend=row == 2 and dash == "solid",
+            )  # fmt: skip
+            figure.add_trace(curve, row=row, col=1)
+    figure.update_xaxes(title="time", row=row, col=1)
+    if data.transform.unit == "dex":
+        figure.update_yaxes(type="log", exponentformat="power", row=row, col=1)

@@ -1,0 +1,254 @@
+"""The one training loop."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from codes import surrogates
+from codes.data import PreparedData
+from codes.errors import Diverged, UserError
+from codes.metrics import direction
+from codes.schema import TrainConfig
+from codes.surrogates.base import Surrogate
+from codes.training.batches import Batches, plan_blocks
+from codes.training.checkpoint import (
+    CHECKPOINT,
+    check_same_training,
+    determining,
+    load_checkpoint,
+    save_checkpoint,
+)
+from codes.training.checks import check_config
+from codes.training.evaluation import ACCURACY, divergence, evaluate
+from codes.training.latency import Latency, measure_latency
+from codes.training.optim import Optimizer, criterion
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+@dataclass
+class TrainResult:
+    """A finished training.
+
+    ``metrics``: accuracy of the kept weights on the ``test`` split, and costs, by the names of ``codes.metrics``.
+    ``history``: a row per evaluation: ``epoch``, ``train_loss`` (mean over that epoch), the accuracy on ``test``,
+    ``learning_rate``, ``seconds`` (of training so far). ``model``: in evaluation mode, with the weights of ``epoch``.
+    """
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    model: Surrogate
+    epoch: int
+    latency: Latency
+    seconds: float
+
+
+@dataclass
+class Kept:
+    """The weights that the training will return, so far."""
+
+    epoch: int
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
+
+
+def train(
+    config: TrainConfig,
+    data: PreparedData,
+    device: str | torch.device,
+    report: Report | None = None,
+    *,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train ``config.surrogate`` on the ``train`` split of ``data``, evaluated on its ``test`` split.
+
+    ``report(epoch, metrics)`` is called after every evaluation and may raise ``StopTraining``, which ends the training
+    and propagates. Checkpoints go to ``folder``. One training at a time per process: it owns the thread count and,
+    inside a fork that is undone at the end, the global random generators; on the CPU the same seed gives the same
+    result bit for bit. Raises ``UserError`` for a value out of range, ``Diverged`` for a NaN or infinite loss or
+    prediction, or for an ODE solver that gave up.
+    """
+    check_config(config)
+    if folder is None and (config.trainer.resume or config.trainer.checkpoint_every):
+        raise UserError("trainer.resume and trainer.checkpoint_every need a folder to keep the checkpoint in")
+    device = torch.device(device)
+    with seeded(config.seed, device), cpu_threads(config.trainer.threads), divergence():
+        run = _Run(config, data.to(device), device, folder and folder / CHECKPOINT)
+        run.train(report, progress)
+        return run.result()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Global random generators seeded inside, as they were afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """``count`` CPU threads inside, as many as before afterwards; none: PyTorch's choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Run:
+    """State of one training; all of it goes into a checkpoint."""
+
+    def __init__(self, config: TrainConfig, data: PreparedData, device: torch.device, checkpoint: Path | None) -> None:
+        self.config, self.trainer = config, config.trainer
+        self.data, self.device, self.checkpoint = data, device, checkpoint
+        self.model = surrogates.build(config.surrogate, data.spec).to(device)
+        blocks = plan_blocks(self.model.pointwise, len(data.train), len(data.t), config.trainer)
+        self.batches = Batches(data, blocks)
+        self.optimizer = Optimizer(self.model.parameters(), config.surrogate, config.trainer.epochs * len(blocks))
+        self.criterion = criterion(config.surrogate)
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.epoch = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.kept: Kept | None = None
+        first = config.objective.metrics[0]
+        self.chosen_by = first if first in ACCURACY else "lae99"
+
+    def train(self, report: Report | None, progress: bool) -> None:
+        """All epochs that are left."""
+        if self.checkpoint is not None:
+            self.begin_from(self.checkpoint)
+        self.model.train()
+        epochs = self.trainer.epochs
+        quiet = None if progress else True  # none: no bar in a log file
+        with tqdm(
+            total=epochs, initial=self.epoch, unit="epoch", desc=self.config.surrogate.name, disable=quiet
+        ) as bar:
+            while self.epoch < epochs:
+                loss = self.train_epoch()
+                self.epoch += 1
+                if self.epoch % self.trainer.evaluate_every == 0 or self.epoch == epochs:
+                    self.evaluate(loss, report)
+                every = self.trainer.checkpoint_every
+                if self.checkpoint is not None and every and self.epoch % every == 0:
+                    save_checkpoint(self.checkpoint, self.state())
+                lae99 = f"{self.history[-1]['lae99']:.3g}" if self.history else "-"
+                bar.set_postfix_str(f"loss={loss:.3g}, lae99={lae99}", refresh=False)
+                bar.update()
+
+    def train_epoch(self) -> float:
+        """One pass over the training split; mean loss over its rows.
+
+        The loss is summed on the device and read once per epoch, so that an accelerator is not stopped at each step.
+        """
+        start = perf_counter()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        check_steps = self.device.type == "cpu"
+        for batch in self.batches.epoch(self.order):
+            loss = self.model.loss(*batch, self.criterion)
+            if check_steps:
+                self.check(loss.item())
+            self.optimizer.step(loss)
+            total += loss.detach() * (batch.x.shape[0] * batch.x.shape[1])
+        mean = total.item() / len(self.batches.rows)
+        self.check(mean)
+        self.seconds += perf_counter() - start
+        return mean
+
+    def check(self, loss: float) -> None:
+        """Stop at a loss that is not a number."""
+        if not math.isfinite(loss):
+            raise Diverged(f"diverged: the loss is {loss} in epoch {self.epoch + 1}")
+
+    def evaluate(self, loss: float, report: Report | None) -> None:
+        """Add a row to the history, keep the weights if they are to be kept, and report."""
+        with self.optimizer.evaluating():
+            metrics = evaluate(
+                self.model, self.data.test, self.data.t, self.data.transform, self.trainer.target_percentile
+            )
+            if self.is_to_keep(metrics):
+                weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self.kept = Kept(self.epoch, metrics, weights)
+        rate = self.optimizer.learning_rate
+        row = {"epoch": self.epoch, "train_loss": loss, **metrics, "learning_rate": rate, "seconds": self.seconds}
+        self.history.append(row)
+        log.debug(", ".join(f"{name} {value:.6g}" for name, value in row.items()))
+        if report is not None:
+            report(self.epoch, {**metrics, **self.costs})
+
+    def is_to_keep(self, metrics: dict[str, float]) -> bool:
+        """Whether these are the last weights, or the best so far."""
+        if self.trainer.keep == "last":
+            return self.epoch == self.trainer.epochs
+        if self.kept is None:
+            return True
+        new, old = metrics[self.chosen_by], self.kept.metrics[self.chosen_by]
+        return new < old if direction(self.chosen_by) == "minimize" else new > old
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Costs that are known at any time."""
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        return {"train_time": self.seconds, "n_parameters": n_parameters}
+
+    def result(self) -> TrainResult:
+        """Load the kept weights and measure what they cost."""
+        assert self.kept is not None  # the last epoch is always evaluated
+        self.model.load_state_dict(self.kept.weights)
+        self.model.eval()
+        latency = measure_latency(self.model, self.data.test, self.data.t, self.trainer.latency_repeats)
+        metrics = {**self.kept.metrics, "inference_time": latency.median, **self.costs}
+        return TrainResult(metrics, self.history, self.model, self.kept.epoch, latency, self.seconds)
+
+    def begin_from(self, checkpoint: Path) -> None:
+        """Continue from the checkpoint if that is asked for and there is one, else remove it."""
+        if not self.trainer.resume:
+            checkpoint.unlink(missing_ok=True)
+        elif not checkpoint.exists():
+            log.info("trainer.resume=true: no checkpoint at %s, the training starts from scratch", checkpoint)
+        else:
+            state = load_checkpoint(checkpoint)
+            check_same_training(checkpoint, state["config"], determining(self.config))
+            self.restore(state)
+            log.info("Resumed from %s after epoch %d", checkpoint, self.epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return {
+            "config": determining(self.config),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "history": self.history,
+            "kept": vars(self.kept) if self.kept else None,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "order": self.order.get_state(),
+            "random": [torch.get_rng_state(), *cuda],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over ``state()`` of the training that was interrupted."""
+        self.epoch, self.seconds, self.history = state["epoch"], state["seconds"], state["history"]
+        self.kept = Kept(**state["kept"]) if state["kept"] else None
+        self.model.load_state_dict(state["model"])
+        self.optimizer.restore(state["optimizer"])
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["random"][0])
+        for random in state["random"][1:]:
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(random, self.device)

@@ -1,0 +1,143 @@
+"""Checkpoints, and trainings that go on after they were killed."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from codes.errors import StopTraining, UserError
+from codes.training import train
+from codes.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from tests.training import example
+from tests.training.child import digest
+
+ROOT = Path(__file__).parents[2]
+KINDS = [
+    ("MultiONet", "adamw", "schedulefree", "best"),
+    ("MultiONet", "sgd", "schedulefree", "last"),
+    ("FullyConnected", "adamw", "cosine", "best"),
+    ("FullyConnected", "sgd", "poly", "last"),
+    ("LatentPoly", "sgd", "cosine", "best"),
+    ("LatentNeuralODE", "adamw", "poly", "best"),
+]
+
+
+def stop_at(last):
+    def report(epoch, metrics):
+        if epoch == last:
+            raise StopTraining("enough")
+
+    return report
+
+
+def run(config, folder, report=None):
+    return train(config, example.data(), "cpu", report, folder=folder, progress=False)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    tensor = torch.arange(6.0).view(2, 3)
+    state = {"a": [1, {"b": tensor, "c": None}], "d": 0.1, "e": "text", "f": [tensor[0], float("inf")], "g": {}}
+    save_checkpoint(tmp_path / "state", state)
+    loaded = load_checkpoint(tmp_path / "state")
+    assert torch.equal(loaded["a"][1].pop("b"), tensor)
+    assert torch.equal(loaded["f"].pop(0), tensor[0])
+    assert loaded == {"a": [1, {"c": None}], "d": 0.1, "e": "text", "f": [float("inf")], "g": {}}
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize(("surrogate", "optimizer", "scheduler", "keep"), KINDS)
+def test_an_interrupted_training_ends_as_if_it_had_not_been(surrogate, optimizer, scheduler, keep, tmp_path):
+    overrides = [f"surrogate.optimizer={optimizer}", f"surrogate.scheduler={scheduler}", f"trainer.keep={keep}"]
+    often = ["trainer.epochs=6", "trainer.evaluate_every=1", "trainer.checkpoint_every=2"]
+    config = example.config(surrogate, *overrides, *often)
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(StopTraining):
+        run(config, tmp_path / "cut", stop_at(5))
+    resumed = replace(config, trainer=replace(config.trainer, resume=True))
+    epochs = []
+    result = run(resumed, tmp_path / "cut", lambda epoch, metrics: epochs.append(epoch))
+    assert epochs == [5, 6]
+    assert digest(result) == digest(whole)
+    assert [row["seconds"] for row in result.history] == sorted(row["seconds"] for row in result.history)
+
+
+@pytest.mark.parametrize("scheduler", ["schedulefree", pytest.param("cosine", marks=pytest.mark.slow)])
+def test_a_killed_training_ends_as_if_it_had_not_been(scheduler, tmp_path):
+    overrides = ["trainer.epochs=150", "trainer.evaluate_every=1", "trainer.checkpoint_every=7"]
+    overrides += ["trainer.batch_size=256", f"surrogate.scheduler={scheduler}"]
+    command = [sys.executable, "-m", "tests.training.child", str(tmp_path), "MultiONet", *overrides]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        while child.stdout.readline() != "epoch 20\n":
+            assert child.poll() is None
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert load_checkpoint(tmp_path / CHECKPOINT)["epoch"] >= 14
+    said = subprocess.run(
+        [*command, "trainer.resume=true"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()
+    assert int(said[0].split()[1]) >= 15
+    whole = run(example.config("MultiONet", *overrides), tmp_path / "whole")
+    assert said[-1] == f"digest {digest(whole)}"
+
+
+def test_without_a_checkpoint_it_starts_from_scratch_and_says_so(tmp_path, caplog):
+    config = example.config("MultiONet", "trainer.resume=true")
+    with caplog.at_level("INFO", "codes.training"):
+        result = run(config, tmp_path)
+    assert "starts from scratch" in caplog.text
+    assert digest(result) == digest(run(example.config(), tmp_path))
+
+
+def test_a_finished_training_can_be_resumed(tmp_path):
+    config = example.config("MultiONet", "trainer.checkpoint_every=4")
+    first = run(config, tmp_path)
+    resumed = replace(config, trainer=replace(config.trainer, resume=True))
+    assert digest(run(resumed, tmp_path, pytest.fail)) == digest(first)
+
+
+def test_without_resume_an_old_checkpoint_is_removed(tmp_path):
+    run(example.config("MultiONet", "trainer.checkpoint_every=4"), tmp_path)
+    with pytest.raises(StopTraining):
+        run(example.config("MultiONet", "trainer.checkpoint_every=4"), tmp_path, stop_at(2))
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("surrogate.hidden_size=17", "surrogate.hidden_size (was 16, is 17)"),
+        ("trainer.epochs=5", "trainer.epochs (was 4, is 5)"),
+        ("seed=1", "seed (was 42, is 1)"),
+        ("dataset.tolerance=0.1", "dataset.tolerance (was None, is 0.1)"),
+    ],
+)
+def test_another_config_is_refused(override, key, tmp_path):
+    run(example.config("MultiONet", "trainer.checkpoint_every=2"), tmp_path)
+    with pytest.raises(UserError) as refused:
+        run(example.config("MultiONet", "trainer.resume=true", override), tmp_path)
+    assert key in str(refused.value)
+
+
+def test_another_surrogate_is_refused(tmp_path):
+    run(example.config("MultiONet", "trainer.checkpoint_every=2"), tmp_path)
+    with pytest.raises(UserError, match=r"surrogate\.name"):
+        run(example.config("FullyConnected", "trainer.resume=true"), tmp_path)
+
+
+def test_what_does_not_enter_the_result_may_change(tmp_path):
+    config = example.config("MultiONet", "trainer.checkpoint_every=2")
+    first = run(config, tmp_path)
+    free = ["trainer.resume=true", "trainer.latency_repeats=7", "dataset.data_dir=elsewhere", "device=cpu"]
+    assert digest(run(example.config("MultiONet", *free), tmp_path)) == digest(first)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    run(example.config("MultiONet", "trainer.checkpoint_every=2"), tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"checkpoint.*trainer\.resume=false"):
+        run(example.config("MultiONet", "trainer.resume=true"), tmp_path)

@@ -1,0 +1,60 @@
+"""What a training leaves to look at."""
+
+import csv
+import os
+import re
+import stat
+
+import pytest
+import yaml
+
+from codes.training import evaluate, train, write_history, write_metrics
+from codes.training.files import write_atomically
+from codes.training.pictures import write_picture
+from tests.training import example
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["linear", "log10"])
+def trained(request):
+    data = example.data(log10=request.param)
+    return train(example.config(), data, "cpu", progress=False), data
+
+
+def test_history_has_a_row_per_evaluation(trained, tmp_path):
+    result, _ = trained
+    with open(write_history(tmp_path / "history.csv", result.history)) as file:
+        rows = list(csv.DictReader(file))
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == result.history
+
+
+def test_metrics_name_their_splits_and_units(trained, tmp_path):
+    result, data = trained
+    val = evaluate(result.model, data.val, data.t, data.transform, 99)
+    content = yaml.safe_load(write_metrics(tmp_path / "metrics.yaml", result, val, data.transform.unit).read_text())
+    assert content["unit"] == data.transform.unit
+    assert content["val"] == val
+    assert content["test"] == {name: result.metrics[name] for name in val}
+    assert set(content["costs"]) == {"inference_time", "inference_time_spread", "train_time", "n_parameters"}
+    assert content["epoch"] == result.epoch
+
+
+def test_the_picture_needs_no_network_and_is_small(trained, tmp_path):
+    result, data = trained
+    path = write_picture(tmp_path / "training.html", result, data)
+    text = path.read_text()
+    assert path.stat().st_size < 5e6
+    assert not re.search(r"<(script|link)[^>]*\s(src|href)=", text)
+    for expected in ("training loss", f"test LAE99 [{data.transform.unit}]", "test trajectory 2"):
+        assert expected in text
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder" / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert path.read_text() == "old"
+    assert os.listdir(path.parent) == ["file"]
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
