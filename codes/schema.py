@@ -123,7 +123,7 @@ class TrainerConfig:
 
     epochs: int = MISSING
     batch_size: int = MISSING  # rows (trajectory, time) of pointwise surrogates, trajectories of latent ones
-    batch_times: Optional[int] = None  # times in a batch of a pointwise surrogate; null: a square grid
+    batch_times: Optional[int] = None  # times in a batch of a pointwise surrogate; null: a quarter of its trajectories
     evaluate_every: int = MISSING  # epochs
     target_percentile: float = MISSING  # of lae99
     keep: Literal["best", "last"] = MISSING  # which weights are returned
