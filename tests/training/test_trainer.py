@@ -102,29 +102,37 @@ def test_how_often_it_is_evaluated_does_not_change_the_training(scheduler):
         assert torch.equal(value, seldom.model.state_dict()[name])
 
 
-def backwards():
-    """Data whose test trajectories run backwards, so that what is learned makes the test errors worse."""
-    data = example.data()
-    return replace(data, test=replace(data.test, x=data.test.x.flip(1).contiguous()))
+def run_that_gets_worse(*overrides):
+    """A training whose test trajectories move away after epoch 6, and its data before and after that."""
+    early, late = (
+        replace(example.data(), test=replace(example.data().test, x=example.data().test.x + shift)) for shift in (0, 9)
+    )
+    moving = replace(early, test=replace(early.test, x=early.test.x.clone()))
+
+    def move(epoch, metrics):
+        if epoch == 6:
+            moving.test.x.copy_(late.test.x)
+
+    config = example.config("MultiONet", *overrides, "trainer.epochs=12", "trainer.evaluate_every=1")
+    return run(config, moving, move), early, late
 
 
 @pytest.mark.parametrize(("keep", "scheduler"), [("best", "cosine"), ("last", "cosine"), ("best", "schedulefree")])
 def test_metrics_are_those_of_the_weights_that_are_kept(keep, scheduler):
-    overrides = [f"trainer.keep={keep}", f"surrogate.scheduler={scheduler}", "surrogate.learning_rate=0.01"]
-    config, data = example.config("MultiONet", *overrides, "trainer.epochs=12", "trainer.evaluate_every=1"), backwards()
-    result = run(config, data)
+    result, early, late = run_that_gets_worse(f"trainer.keep={keep}", f"surrogate.scheduler={scheduler}")
     values = [row["lae99"] for row in result.history]
     assert min(values) < values[-1]
     kept = result.history[result.epoch - 1]
     assert kept["lae99"] == result.metrics["lae99"] == (min(values) if keep == "best" else values[-1])
+    data = early if keep == "best" else late
     again = evaluate(result.model, data.test, data.t, data.transform, 99)
     assert again == {name: kept[name] for name in again}
 
 
 @pytest.mark.parametrize(("metrics", "by"), [("[mse,lae99]", "mse"), ("[inference_time,mae]", "lae99")])
 def test_best_is_by_the_first_metric_if_it_is_an_accuracy(metrics, by):
-    long = ["surrogate.learning_rate=0.01", "trainer.epochs=12", "trainer.evaluate_every=1"]
-    result = run(example.config("MultiONet", f"objective.metrics={metrics}", *long), backwards())
+    result, *_ = run_that_gets_worse(f"objective.metrics={metrics}")
+    assert result.epoch <= 6
     assert result.metrics[by] == min(row[by] for row in result.history)
 
 
