@@ -1,6 +1,7 @@
 """What a training refuses before anything is spent."""
 
 from codes.errors import UserError
+from codes.metrics import METRICS, direction
 from codes.schema import TrainConfig
 from codes.surrogates import SURROGATES, rules
 from codes.surrogates.rules import Rule, at_least
@@ -25,6 +26,10 @@ def check_config(config: TrainConfig) -> None:
     for key, value, rule in [*checks, ("seed", config.seed, SEED_RULE)]:
         if value is not None and not rule.holds(value):
             raise UserError(f"{key}: must be {rule.text} but got {value}")
+    for metric in config.objective.metrics:
+        direction(metric)
+    if not config.objective.metrics:
+        raise UserError(f"objective.metrics: must name at least one of {', '.join(METRICS)}")
     surrogate = config.surrogate
     if surrogate.name not in SURROGATES:
         raise UserError(f"surrogate.name: '{surrogate.name}' is unknown; choose from {', '.join(SURROGATES)}")

@@ -92,7 +92,7 @@ def train(
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Global random generators seeded inside, as they were afterwards."""
+    """Seeded global random generators inside; afterwards they are as they were before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -100,7 +100,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """``count`` CPU threads inside, as many as before afterwards; none: PyTorch's choice."""
+    """``count`` CPU threads inside, or PyTorch's choice; afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

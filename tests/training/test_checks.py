@@ -64,6 +64,12 @@ def test_train_checks_first():
         train(changed(trainer__epochs=0), None, "cpu")
 
 
+@pytest.mark.parametrize("metrics", [[], ["lae95"]])
+def test_objectives_are_checked(metrics):
+    with pytest.raises(UserError, match=r"objective\.metrics.*lae99"):
+        check_config(replace(GOOD, objective=replace(GOOD.objective, metrics=metrics)))
+
+
 def test_schedule_free_sgd_needs_momentum():
     values = {"surrogate__optimizer": "sgd", "surrogate__momentum": 0.0}
     check_config(changed(**values, surrogate__scheduler="cosine"))
