@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from codes import storage
 from codes.tuning.coordinator import Coordinator
@@ -42,6 +43,7 @@ def run_study(
         UserError: bad input, or too many invalid trials.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the running trials settled as interrupted.
     """
+    tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
     plan = plan_study(config)
     if prepare is not None:
         prepare(config)

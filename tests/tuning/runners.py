@@ -3,7 +3,10 @@
 import math
 import os
 import signal
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from codes.errors import Diverged, UserError
 
@@ -60,6 +63,7 @@ def full_disk(config, report, folder):
 def held(config, report, folder):
     """While the study's folder has a file ``hold``, say that a trial runs, and stay there for ever."""
     study = Path(config.output_dir)
+    tqdm([], file=sys.stdout).close()
     if (study / "hold").exists():
         report(10, {"lae99": 2.0})
         beside = study / f".{os.getpid()}"

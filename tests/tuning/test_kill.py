@@ -32,6 +32,7 @@ def start(tmp_path):
 def finish(process):
     """What a process printed, once it has ended."""
     out, err = process.communicate(timeout=60)
+    assert "semaphore" not in err
     return out, err
 
 
