@@ -32,8 +32,8 @@ def choices(group: str, indent: int) -> str:
 
 
 def first_look(epochs: int, evaluate_every: int) -> int:
-    """Epoch at which a pruner first looks: a ninth of a training (three brackets of Hyperband), once evaluated."""
-    return min(epochs, max(evaluate_every, epochs // 9))
+    """Epoch at which a pruner first looks: a tenth of a training (three brackets of Hyperband), once evaluated."""
+    return min(epochs, max(evaluate_every, epochs // 10))
 
 
 def population(trials: int) -> int:
