@@ -1,0 +1,79 @@
+"""The contract of every surrogate."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from codes.errors import UserError
+from codes.schema import DataSpec, SurrogateConfig
+from codes.surrogates.rules import Rule, above, at_least, check_config
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class SolverFailure(ArithmeticError):
+    """An ODE solver gave up: too many steps, or a state that is no longer finite."""
+
+
+class Surrogate(nn.Module):
+    r"""A map :math:`(x_0, t, p) \mapsto x(t)` from an initial state, a time and parameters to the state at that time.
+
+    A family implements :meth:`forward`; one that learns from more than its prediction also overrides :meth:`loss`.
+    Everything is normalised: states and parameters by the dataset's transform, times to [0, 1].
+
+    Attributes:
+        pointwise: each (trajectory, time) pair is a training sample of its own; otherwise a whole trajectory is one.
+        bounds: what the values of the hyperparameters must fulfil beyond their types.
+
+    Raises:
+        UserError: a hyperparameter breaks a rule.
+    """
+
+    pointwise: ClassVar[bool] = True
+    bounds: ClassVar[dict[str, Rule]] = {
+        "learning_rate": above(0),
+        "regularization_factor": at_least(0),
+        "momentum": Rule("at least 0 and less than 1", lambda value: 0 <= value < 1),
+        "poly_power": above(0),
+        "eta_min": Rule("between 0 and 1 (a fraction of learning_rate)", lambda value: 0 <= value <= 1),
+        "beta": above(0),
+    }
+
+    def __init__(self, config: SurrogateConfig, spec: DataSpec) -> None:
+        super().__init__()
+        check_config(config, self.bounds)
+        self.config = config
+        self.spec = spec
+
+    def forward(self, x0: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
+        """Predict the states at any times, in any order.
+
+        Args:
+            x0: initial states, [B, Q].
+            t: times that all trajectories share, [T].
+            p: parameters, [B, P]; None if the dataset has none.
+
+        Returns:
+            States, [B, T, Q].
+
+        Raises:
+            UserError: a shape does not fit the dataset.
+        """
+        raise NotImplementedError
+
+    def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
+        """The scalar that training minimises: ``criterion`` of the prediction against the states ``x`` [B, T, Q]."""
+        return criterion(self(x0, t, p), x)
+
+    def check_inputs(self, x0: Tensor, t: Tensor, p: Tensor | None) -> None:
+        """Raise a UserError unless ``x0`` is [B, Q], ``t`` is [T] and ``p`` is [B, P], or None for P = 0."""
+        if x0.ndim != 2 or x0.shape[1] != self.spec.n_quantities:
+            raise UserError(f"x0: must have shape [B, {self.spec.n_quantities}] but has {list(x0.shape)}")
+        if t.ndim != 1:
+            raise UserError(f"t: must have shape [T] but has {list(t.shape)}")
+        wanted = [x0.shape[0], self.spec.n_parameters] if self.spec.n_parameters else None
+        given = None if p is None else list(p.shape)
+        if given != wanted:
+            rule = f"must have shape {wanted}" if wanted else "must be left out, the dataset has none,"
+            raise UserError(f"parameters: {rule} but {f'have {given}' if given else 'are missing'}")

@@ -1,0 +1,52 @@
+"""Building blocks that the families share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+# Standard deviation of a hidden weight, times sqrt(fan_in). He et al. 2015 for the ReLU-like; less for the ELU-like,
+# which pass more through. Measured over depths 3 and 8, see docs/surrogates.md.
+_GAINS = {"CELU": 1.0, "ELU": 1.0, "SELU": 0.75}
+_GAIN = math.sqrt(2)
+
+
+def join(x: Tensor, p: Tensor | None) -> Tensor:
+    """Put parameters beside states: [B, Q] and [B, P] give [B, Q + P], None adds nothing."""
+    return x if p is None else torch.cat([x, p], dim=-1)
+
+
+def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) -> nn.Linear:
+    """A linear layer that ``activation`` follows, with weights drawn from N(0, gain² / n_in)."""
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    nn.init.normal_(layer.weight, std=_GAINS.get(activation, _GAIN) / math.sqrt(n_in))
+    return layer
+
+
+def mlp(n_in: int, n_out: int, *, width: int, depth: int, activation: str) -> nn.Sequential:
+    """``depth`` hidden layers of ``width`` neurons, each with an activation module of its own, and a linear output."""
+    layers: list[nn.Module] = []
+    for n_before in [n_in] + [width] * (depth - 1):
+        layers += [hidden_linear(n_before, width, activation), getattr(nn, activation)()]
+    return nn.Sequential(*layers, nn.Linear(width, n_out))
+
+
+class ConditionedMLP(nn.Module):
+    r"""An :func:`mlp` on the concatenation [x; c] with a split first layer: :math:`W [x; c] + b = W_x x + b + W_c c`.
+
+    ``condition(c)`` is computed once and broadcast against x: one state meets many times, or parameters that stay the
+    same meet every step of a solver. Each share starts as a layer of its own fan-in: one time weighs as much as all
+    quantities together.
+    """
+
+    def __init__(self, n_in: int, n_condition: int, n_out: int, *, width: int, depth: int, activation: str) -> None:
+        super().__init__()
+        net = mlp(n_in, n_out, width=width, depth=depth, activation=activation)
+        self.first, self.rest = net[0], net[1:]
+        if n_condition:
+            self.condition = hidden_linear(n_condition, width, activation, bias=False)
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """From x [..., n_in] and ``shift = condition(c)``, which broadcasts against [..., width], to [..., n_out]."""
+        hidden = self.first(x)
+        return self.rest(hidden if shift is None else hidden + shift)
