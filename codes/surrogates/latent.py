@@ -1,0 +1,89 @@
+"""What both latent families share: encoder, decoder, and a loss with more than the prediction."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from codes.errors import UserError
+from codes.schema import DataSpec, LatentConfig
+from codes.surrogates.base import Criterion, Surrogate
+from codes.surrogates.layers import join, mlp
+from codes.surrogates.rules import at_least
+
+
+def time_derivative(x: Tensor, t: Tensor, order: int) -> Tensor:
+    r"""Differences :math:`(x_{i+1} - x_i) / (t_{i+1} - t_i)`, taken ``order`` times: [B, T, Q] to [B, T - order, Q].
+
+    Each is the derivative half way between its two times, to second order in their distance on an even grid.
+    """
+    for _ in range(order):
+        x, t = torch.diff(x, dim=1) / torch.diff(t)[:, None], (t[1:] + t[:-1]) / 2
+    return x
+
+
+class LatentSurrogate(Surrogate):
+    r"""A trajectory in a latent space that starts at the encoded state:
+
+    .. math:: z_0 = \mathrm{encoder}(x_0, p), \qquad x(t) = \mathrm{decoder}(z(t)), \qquad z(0) = z_0
+
+    A family implements :meth:`evolve`, the way from z_0 to z(t). The loss of a prediction y against the truth x is
+
+    .. math:: C(y, x) + w_0 C(\mathrm{decoder}(z_0), x_0) + w_1 C(\dot y / s_1, \dot x / s_1)
+              + w_2 C(\ddot y / s_2, \ddot x / s_2), \qquad s_i^2 = 1 + \overline{(x^{(i)})^2}
+
+    with the criterion C, the weights ``identity_weight``, ``derivative_weight`` and ``curvature_weight``, and divided
+    differences over the batch's times, which must ascend. The scales s_i bring each term to the order of 1: the mean
+    square of the batch's true derivatives, and 1 for states that hardly change. A weight of 0 costs nothing.
+
+    Args:
+        encode_params: parameters enter the encoder.
+    """
+
+    pointwise: ClassVar[bool] = False
+    bounds = Surrogate.bounds | {
+        "latent_features": at_least(1),
+        "coder_layers": at_least(1),
+        "coder_width": at_least(1),
+        "identity_weight": at_least(0),
+        "derivative_weight": at_least(0),
+        "curvature_weight": at_least(0),
+    }
+    config: LatentConfig
+
+    def __init__(self, config: LatentConfig, spec: DataSpec, *, encode_params: bool) -> None:
+        super().__init__(config, spec)
+        for order, key in enumerate(("derivative_weight", "curvature_weight"), start=1):
+            if getattr(config, key) and spec.n_timesteps <= order:
+                raise UserError(f"surrogate.{key}: must be 0 for a dataset of {spec.n_timesteps} timesteps")
+        self.encode_params = encode_params
+        n_in = spec.n_quantities + (spec.n_parameters if encode_params else 0)
+        width, depth, activation = config.coder_width, config.coder_layers, config.activation
+        self.encoder = mlp(n_in, config.latent_features, width=width, depth=depth, activation=activation)
+        self.decoder = mlp(config.latent_features, spec.n_quantities, width=width, depth=depth, activation=activation)
+
+    def encode(self, x0: Tensor, p: Tensor | None) -> Tensor:
+        """The latent state at t = 0: [B, Q] to [B, L]."""
+        return self.encoder(join(x0, p if self.encode_params else None))
+
+    def evolve(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
+        """Latent states at the times ``t``: [B, L] to [B, T, L]."""
+        raise NotImplementedError
+
+    def forward(self, x0: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
+        self.check_inputs(x0, t, p)
+        return self.decoder(self.evolve(self.encode(x0, p), t, p))
+
+    def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
+        self.check_inputs(x0, t, p)
+        z0 = self.encode(x0, p)
+        y = self.decoder(self.evolve(z0, t, p))
+        loss = criterion(y, x)
+        if self.config.identity_weight:
+            loss = loss + self.config.identity_weight * criterion(self.decoder(z0), x0)
+        for order, weight in enumerate((self.config.derivative_weight, self.config.curvature_weight), start=1):
+            if weight:
+                truth = time_derivative(x, t, order)
+                scale = (1 + truth.square().mean()).sqrt()
+                loss = loss + weight * criterion(time_derivative(y, t, order) / scale, truth / scale)
+        return loss
