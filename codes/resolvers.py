@@ -2,6 +2,7 @@
 
 import os
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -41,7 +42,7 @@ def population(trials: int) -> int:
     return max(4, min(50, trials // 5))
 
 
-RESOLVERS = {
+RESOLVERS: dict[str, Callable[..., Any]] = {
     "device_slot": device_slot,
     "eq": lambda a, b: bool(a == b),
     "ne": lambda a, b: bool(a != b),
