@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -30,9 +31,8 @@ WRITTEN = ("config.yaml", "model.safetensors", "metrics.yaml", "history.csv", "t
 
 def settings(config: DictConfig) -> schema.TrainConfig:
     """The part of a composed config that a training depends on, as plain dataclasses."""
-    return OmegaConf.to_object(  # type: ignore[return-value]
-        OmegaConf.merge(schema.TrainConfig, OmegaConf.masked_copy(config, list(schema.TrainConfig.__dataclass_fields__)))
-    )
+    part = OmegaConf.masked_copy(config, [field.name for field in fields(schema.TrainConfig)])
+    return OmegaConf.to_object(OmegaConf.merge(schema.TrainConfig, part))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=1)
@@ -47,7 +47,7 @@ def prepared_data(dataset: str, device: str) -> "PreparedData":
 def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:
     """Data on its device, and the device's name; refuses a config out of range before anything is loaded."""
     from codes.device import resolve_device
-    from codes.training.checks import check_config
+    from codes.training import check_config
 
     check_config(config)
     device = resolve_device(config.device)
@@ -65,10 +65,19 @@ def run_trial(config: DictConfig, report: Report, folder: Path) -> dict[str, flo
     return result.metrics
 
 
+def warm_up() -> None:
+    """What a slot's worker does before its first trial, which is then not slower than the others."""
+    from codes import training
+    from codes.device import resolve_device
+
+    training.warm_up(resolve_device(resolvers.device_slot()))
+
+
 @hydra.main(config_path="conf", config_name="train")
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
     from codes.training import evaluate, save_artifact, train, write_history, write_metrics
+    from codes.training.pictures import write_picture
 
     typed = settings(config)
     data, device = begin(typed)
@@ -79,8 +88,6 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     save_artifact(folder, result.model, typed, data)
     write_history(folder / "history.csv", result.history)
     write_metrics(folder / "metrics.yaml", result, val, data.transform.unit)
-    from codes.training.pictures import write_picture
-
     write_picture(folder / "training.html", result, data)
     tell(summary(result.metrics, val, data.transform.unit, folder))
     values = tuple(result.metrics[name] for name in typed.objective.metrics)

@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
         config,
         runner="train:run_trial",
         prepare=prepare,
-        warm_up="codes.tuning.worker:warm_up_torch",
+        warm_up="train:warm_up",
         overrides=HydraConfig.get().overrides.task,
     )
 

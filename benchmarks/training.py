@@ -12,10 +12,11 @@ Repeats are interleaved, so that whatever else the machine does falls on both; r
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -65,10 +66,11 @@ def bare(config: TrainConfig, data: PreparedData) -> Run:
     blocks = plan_blocks(model.pointwise, n, n_times, config.trainer)
     optimizer, schedule = bare_optimizer(config, model, blocks.n_groups * blocks.n_chunks)
     x, x0, t = data.train.x, data.train.x[:, 0].contiguous(), data.t
+    order = torch.Generator().manual_seed(config.seed)  # whole trajectories come in the same order as in ours
     for epoch in range(1, config.trainer.epochs + 1):
-        for group in torch.randperm(n).tensor_split(blocks.n_groups):
-            for chunk in torch.randperm(n_times).tensor_split(blocks.n_chunks):
-                if blocks.n_chunks == 1:
+        for group in torch.randperm(n, generator=order).tensor_split(blocks.n_groups):
+            for chunk in bare_times(n_times, blocks.n_chunks, order):
+                if chunk is None:
                     loss = model.loss(x0[group], t, None, x[group], mse_loss)
                 else:
                     loss = model.loss(x0[group], t[chunk], None, x[group[:, None], chunk], mse_loss)
@@ -94,7 +96,7 @@ def pairwise(config: TrainConfig, data: PreparedData) -> Run:
     for epoch in range(1, config.trainer.epochs + 1):
         for rows in torch.randperm(len(x)).split(config.trainer.batch_size):
             branch, trunk = model.branch(x0[rows]).unflatten(-1, terms), model.trunk(t[rows]).unflatten(-1, terms)
-            loss = mse_loss((branch * trunk).sum(-1), x[rows])
+            loss = mse_loss((branch * trunk).sum(-1) / math.sqrt(model.config.output_factor), x[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -102,6 +104,11 @@ def pairwise(config: TrainConfig, data: PreparedData) -> Run:
         if epoch % config.trainer.evaluate_every == 0 or epoch == config.trainer.epochs:
             lae99 = bare_evaluation(model, data)
     return Run(perf_counter() - start, lae99)
+
+
+def bare_times(n_times: int, n_chunks: int, order: torch.Generator) -> Sequence[Tensor | None]:
+    """Random times of the blocks of one group of trajectories; none: all times."""
+    return [None] if n_chunks == 1 else torch.randperm(n_times, generator=order).tensor_split(n_chunks)
 
 
 def bare_optimizer(

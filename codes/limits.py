@@ -1,14 +1,23 @@
-"""Legal ranges of the numbers in a config: what a training checks, and what a search space may propose."""
+"""What a value of a config must be: its type and its legal range, both declared in ``codes/schema.py``.
+
+Hydra checks the types of what it composes. Ranges, and the types of configs that come from elsewhere, are checked here.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import MISSING
+
+from codes.errors import UserError
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Closed interval [``low``, ``high``]; ``above`` and ``below`` say that an end itself is not allowed."""
+    """Interval from ``low`` to ``high``; ``above`` and ``below`` say that an end itself is not allowed."""
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
     above: bool = False
     below: bool = False
@@ -20,48 +29,59 @@ class Limit:
         return math.isfinite(value) and low and high
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        low = f"greater than {self.low}" if self.above else f"at least {self.low}"
         if self.high == math.inf:
             return low
-        return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
+        return f"{low} and {'less than' if self.below else 'at most'} {self.high}"
 
 
-POSITIVE = Limit(0.0, above=True)
-NOT_NEGATIVE = Limit(0.0)
+POSITIVE = Limit(0, above=True)
+NOT_NEGATIVE = Limit(0)
 COUNT = Limit(1)
+SEED = Limit(0, 2**32, below=True)  # what NumPy's older generators take
 
-LIMITS: dict[str, Limit] = {
-    "surrogate.learning_rate": POSITIVE,
-    "surrogate.regularization_factor": NOT_NEGATIVE,
-    "surrogate.momentum": Limit(0.0, 1.0, below=True),
-    "surrogate.poly_power": POSITIVE,
-    "surrogate.eta_min": Limit(0.0, 1.0),
-    "surrogate.beta": POSITIVE,
-    "surrogate.branch_hidden_layers": COUNT,
-    "surrogate.trunk_hidden_layers": COUNT,
-    "surrogate.hidden_size": COUNT,
-    "surrogate.output_factor": COUNT,
-    "surrogate.num_hidden_layers": COUNT,
-    "surrogate.latent_features": COUNT,
-    "surrogate.coder_layers": COUNT,
-    "surrogate.coder_width": COUNT,
-    "surrogate.identity_weight": NOT_NEGATIVE,
-    "surrogate.derivative_weight": NOT_NEGATIVE,
-    "surrogate.curvature_weight": NOT_NEGATIVE,
-    "surrogate.degree": COUNT,
-    "surrogate.coeff_width": COUNT,
-    "surrogate.coeff_layers": COUNT,
-    "surrogate.ode_layers": COUNT,
-    "surrogate.ode_width": COUNT,
-    "surrogate.rtol": POSITIVE,
-    "surrogate.atol": POSITIVE,
-    "trainer.epochs": COUNT,
-    "trainer.batch_size": COUNT,
-    "trainer.batch_times": COUNT,
-    "trainer.evaluate_every": COUNT,
-    "trainer.target_percentile": Limit(0.0, 100.0, above=True),
-    "trainer.checkpoint_every": NOT_NEGATIVE,
-    "trainer.latency_repeats": COUNT,
-    "trainer.threads": COUNT,
-    "dataset.tolerance": POSITIVE,
-}
+
+def limited(limit: Limit, default: Any = MISSING) -> Any:
+    """A field of a config whose value lies within ``limit``."""
+    return field(default=default, metadata={"limit": limit})
+
+
+def limit_of(schema: type, key: str) -> Limit | None:
+    """Legal range of ``key`` in the config dataclass ``schema``, if it has one."""
+    return next((item.metadata.get("limit") for item in fields(schema) if item.name == key), None)
+
+
+def check(config: Any, section: str) -> None:
+    """Check type and range of every single value of a config dataclass, called ``section`` in messages.
+
+    Raises:
+        UserError: names the key, the rule and the value.
+    """
+    hints = get_type_hints(type(config))
+    for item in fields(config):
+        check_value(f"{section}.{item.name}", getattr(config, item.name), hints[item.name], item.metadata.get("limit"))
+
+
+def check_value(key: str, value: Any, hint: Any, limit: Limit | None = None) -> None:
+    """Check one value against its type and range; null is fine where the type is optional."""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if value == MISSING:
+        raise UserError(f"{key}: must be set; its default is in conf/")
+    problem = _wrong_type(value, hint) or (None if limit is None or limit.holds(value) else str(limit))
+    if problem:
+        raise UserError(f"{key}: must be {problem} but got {value!r}")
+
+
+def _wrong_type(value: Any, hint: Any) -> str | None:
+    """What ``value`` must be if it is not; containers and nested configs are not looked into."""
+    if get_origin(hint) is Literal:
+        options = get_args(hint)
+        return None if value in options else f"one of {', '.join(options)}"
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return None if number else "a finite number"
+    names = {int: "an integer", bool: "true or false", str: "a string"}
+    return names[hint] if hint in names and type(value) is not hint else None

@@ -1,4 +1,4 @@
-"""What can be measured of a trained surrogate: names, directions and units. No torch, so that configs can be checked without it."""
+"""What can be measured of a trained surrogate: names, directions and units. Without torch, for checking configs."""
 
 from dataclasses import dataclass
 from typing import Literal

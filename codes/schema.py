@@ -1,14 +1,16 @@
 """Types of every config: Hydra checks each YAML file and each override against them.
 
-Types and their meaning live here, numbers live in ``conf/``. Nothing heavy is imported, so that ``--help``, ``--cfg`` and
-tab completion stay quick.
+Types, legal ranges and meaning live here, numbers live in ``conf/``. Nothing heavy is imported, so that ``--help``,
+``--cfg`` and tab completion stay quick.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional  # noqa: UP035 - OmegaConf reads the annotations at run time
+from typing import Any, Literal, Optional
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from codes.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Limit, limited
 
 Activation = Literal[
     "CELU", "ELU", "GELU", "LeakyReLU", "Mish", "PReLU", "ReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Tanh"
@@ -30,10 +32,10 @@ class GenerateConfig:
     """How many trajectories of which built-in ODE system are integrated, and from which seed."""
 
     system: str = MISSING
-    n_train: int = MISSING
-    n_test: int = MISSING
-    n_val: int = MISSING
-    seed: int = MISSING
+    n_train: int = limited(COUNT)
+    n_test: int = limited(COUNT)
+    n_val: int = limited(COUNT)
+    seed: int = limited(SEED)
 
 
 @dataclass
@@ -50,7 +52,7 @@ class DatasetConfig:
     log10_transform_params: bool = MISSING
     normalise: Literal["minmax", "standardise", "disable"] = MISSING
     normalise_per_quantity: bool = MISSING
-    tolerance: Optional[float] = None  # floor applied before log10
+    tolerance: Optional[float] = limited(POSITIVE, None)  # floor applied before log10
     time_scale: Literal["index", "linear", "log10"] = MISSING
     n_parameters: Optional[int] = None  # read from the data by tune.py, for conditions of search spaces
 
@@ -61,76 +63,76 @@ class SurrogateConfig:
 
     name: str = MISSING
     activation: Activation = MISSING
-    learning_rate: float = MISSING
-    regularization_factor: float = MISSING  # weight decay
+    learning_rate: float = limited(POSITIVE)
+    regularization_factor: float = limited(NOT_NEGATIVE)  # weight decay
     optimizer: Literal["adamw", "sgd"] = MISSING
-    momentum: float = MISSING  # sgd
+    momentum: float = limited(Limit(0, 1, below=True))  # sgd
     scheduler: Literal["schedulefree", "cosine", "poly"] = MISSING
-    poly_power: float = MISSING  # poly
-    eta_min: float = MISSING  # cosine: final learning rate as a fraction of learning_rate
+    poly_power: float = limited(POSITIVE)  # poly
+    eta_min: float = limited(Limit(0, 1))  # cosine: final learning rate as a fraction of learning_rate
     loss: Literal["mse", "smooth_l1"] = MISSING
-    beta: float = MISSING  # smooth_l1
+    beta: float = limited(POSITIVE)  # smooth_l1
 
 
 @dataclass
 class MultiONetConfig(SurrogateConfig):
-    branch_hidden_layers: int = MISSING
-    trunk_hidden_layers: int = MISSING
-    hidden_size: int = MISSING
-    output_factor: int = MISSING  # terms of the scalar product of each quantity
+    branch_hidden_layers: int = limited(COUNT)
+    trunk_hidden_layers: int = limited(COUNT)
+    hidden_size: int = limited(COUNT)
+    output_factor: int = limited(COUNT)  # terms of the scalar product of each quantity
     params_branch: bool = MISSING  # parameters enter the branch net, otherwise the trunk net
 
 
 @dataclass
 class FullyConnectedConfig(SurrogateConfig):
-    hidden_size: int = MISSING
-    num_hidden_layers: int = MISSING
+    hidden_size: int = limited(COUNT)
+    num_hidden_layers: int = limited(COUNT)
 
 
 @dataclass
 class LatentConfig(SurrogateConfig):
     """Encoder and decoder, and the weights of the loss terms that both latent families add."""
 
-    latent_features: int = MISSING
-    coder_layers: int = MISSING
-    coder_width: int = MISSING
-    identity_weight: float = MISSING  # decode(encode(x0)) against x0
-    derivative_weight: float = MISSING  # first time derivative
-    curvature_weight: float = MISSING  # second time derivative
+    latent_features: int = limited(COUNT)
+    coder_layers: int = limited(COUNT)
+    coder_width: int = limited(COUNT)
+    identity_weight: float = limited(NOT_NEGATIVE)  # decode(encode(x0)) against x0
+    derivative_weight: float = limited(NOT_NEGATIVE)  # first time derivative
+    curvature_weight: float = limited(NOT_NEGATIVE)  # second time derivative
 
 
 @dataclass
 class LatentPolyConfig(LatentConfig):
-    degree: int = MISSING
+    degree: int = limited(COUNT)
     coeff_network: bool = MISSING  # parameters set the coefficients, otherwise they enter the encoder
-    coeff_width: int = MISSING
-    coeff_layers: int = MISSING
+    coeff_width: int = limited(COUNT)
+    coeff_layers: int = limited(COUNT)
 
 
 @dataclass
 class LatentNeuralODEConfig(LatentConfig):
-    ode_layers: int = MISSING
-    ode_width: int = MISSING
+    ode_layers: int = limited(COUNT)
+    ode_width: int = limited(COUNT)
     ode_tanh_reg: bool = MISSING  # right-hand side is scale * tanh(network), bounded
     encode_params: bool = MISSING  # parameters enter the encoder, otherwise the right-hand side
-    rtol: float = MISSING
-    atol: float = MISSING
+    rtol: float = limited(POSITIVE)
+    atol: float = limited(POSITIVE)
 
 
 @dataclass
 class TrainerConfig:
     """The one training loop."""
 
-    epochs: int = MISSING
-    batch_size: int = MISSING  # rows (trajectory, time) of pointwise surrogates, trajectories of latent ones
-    batch_times: Optional[int] = None  # times in a batch of a pointwise surrogate; null: a quarter of its trajectories
-    evaluate_every: int = MISSING  # epochs
-    target_percentile: float = MISSING  # of lae99
+    epochs: int = limited(COUNT)
+    batch_size: int = limited(COUNT)  # rows (trajectory, time) of pointwise surrogates, trajectories of latent ones
+    batch_times: Optional[int] = limited(COUNT, None)  # of a pointwise surrogate; null: a quarter of its trajectories
+    evaluate_every: int = limited(COUNT)  # epochs
+    target_percentile: float = limited(Limit(0, 100, above=True))  # of lae99
     keep: Literal["best", "last"] = MISSING  # which weights are returned
-    checkpoint_every: int = MISSING  # epochs between checkpoints that trainer.resume starts from; 0: none
+    checkpoint_every: int = limited(NOT_NEGATIVE)  # epochs between checkpoints that trainer.resume starts from; 0: none
     resume: bool = MISSING
-    latency_repeats: int = MISSING
-    threads: Optional[int] = None  # CPU threads; null: PyTorch's choice
+    latency_repeats: int = limited(COUNT)
+    threads: Optional[int] = limited(COUNT, None)  # CPU threads; null: PyTorch's choice
 
 
 @dataclass
@@ -154,7 +156,7 @@ class TrainConfig:
     surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    seed: int = MISSING
+    seed: int = limited(SEED)
     device: str = MISSING
 
 
@@ -167,13 +169,13 @@ class TrainRunConfig(TrainConfig):
 class TuneConfig(TrainConfig):
     tuning_id: str = MISSING
     output_dir: str = MISSING
-    trials: int = MISSING  # valid trials at the end
+    trials: int = limited(COUNT)  # valid trials at the end
     devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
     search_space: dict[str, Any] = MISSING
     storage: StorageConfig = field(default_factory=StorageConfig)
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
-    max_invalid: int = MISSING  # invalid trials after which a study stops
+    max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
 
 
 SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {

@@ -16,6 +16,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from codes.errors import UserError
+from codes.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,7 @@ def _fetch(path: Path, url: str, attempts: int, backoff: float) -> None:
 def _record(path: Path, checksum: Path, url: str) -> None:
     if not _opens(path):
         raise UserError(f"{path}: is not a complete HDF5 file; replace it, or delete it to download {url}")
-    beside = _beside(checksum, ".tmp")
-    beside.write_text(f"# {url}\n{pooch.file_hash(path)}  {path.name}\n")
-    os.replace(beside, checksum)
+    write_atomically(checksum, f"# {url}\n{pooch.file_hash(path)}  {path.name}\n")
 
 
 def _verify(path: Path, checksum: Path, url: str) -> None:

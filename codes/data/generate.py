@@ -15,6 +15,7 @@ import codes.data.systems
 from codes.data.hdf5 import write_dataset
 from codes.data.systems import SYSTEMS, System
 from codes.errors import UserError
+from codes.limits import check
 from codes.schema import GenerateConfig
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,7 @@ def generate(config: GenerateConfig, data_dir: Path) -> Path:
 def _check(config: GenerateConfig) -> None:
     if config.system not in SYSTEMS:
         raise UserError(f"dataset.generate.system: '{config.system}' is unknown; choose from {', '.join(SYSTEMS)}")
-    for key, least in (("n_train", 1), ("n_test", 1), ("n_val", 1), ("seed", 0)):
-        if getattr(config, key) < least:
-            raise UserError(f"dataset.generate.{key} must be at least {least} but is {getattr(config, key)}")
+    check(config, "dataset.generate")
 
 
 def _check_folder(folder: Path) -> None:

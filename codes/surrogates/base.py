@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from codes.errors import UserError
+from codes.limits import check
 from codes.schema import DataSpec, SurrogateConfig
-from codes.surrogates.rules import Rule, above, at_least, check_config
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,25 +24,16 @@ class Surrogate(nn.Module):
 
     Attributes:
         pointwise: each (trajectory, time) pair is a training sample of its own; otherwise a whole trajectory is one.
-        bounds: what the values of the hyperparameters must fulfil beyond their types.
 
     Raises:
         UserError: a hyperparameter breaks a rule.
     """
 
     pointwise: ClassVar[bool] = True
-    bounds: ClassVar[dict[str, Rule]] = {
-        "learning_rate": above(0),
-        "regularization_factor": at_least(0),
-        "momentum": Rule("at least 0 and less than 1", lambda value: 0 <= value < 1),
-        "poly_power": above(0),
-        "eta_min": Rule("between 0 and 1 (a fraction of learning_rate)", lambda value: 0 <= value <= 1),
-        "beta": above(0),
-    }
 
     def __init__(self, config: SurrogateConfig, spec: DataSpec) -> None:
         super().__init__()
-        check_config(config, self.bounds)
+        check(config, "surrogate")
         self.config = config
         self.spec = spec
 

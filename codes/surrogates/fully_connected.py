@@ -5,7 +5,6 @@ from torch import Tensor
 from codes.schema import DataSpec, FullyConnectedConfig
 from codes.surrogates.base import Surrogate
 from codes.surrogates.layers import ConditionedMLP, join
-from codes.surrogates.rules import at_least
 
 
 class FullyConnected(Surrogate):
@@ -16,7 +15,6 @@ class FullyConnected(Surrogate):
     The first layer is evaluated once per time and once per trajectory, and added; only the rest sees every pair.
     """
 
-    bounds = Surrogate.bounds | {"hidden_size": at_least(1), "num_hidden_layers": at_least(1)}
     config: FullyConnectedConfig
 
     def __init__(self, config: FullyConnectedConfig, spec: DataSpec) -> None:

@@ -9,7 +9,6 @@ from codes.errors import UserError
 from codes.schema import DataSpec, LatentConfig
 from codes.surrogates.base import Criterion, Surrogate
 from codes.surrogates.layers import join, mlp
-from codes.surrogates.rules import at_least
 
 
 def time_derivative(x: Tensor, t: Tensor, order: int) -> Tensor:
@@ -41,14 +40,6 @@ class LatentSurrogate(Surrogate):
     """
 
     pointwise: ClassVar[bool] = False
-    bounds = Surrogate.bounds | {
-        "latent_features": at_least(1),
-        "coder_layers": at_least(1),
-        "coder_width": at_least(1),
-        "identity_weight": at_least(0),
-        "derivative_weight": at_least(0),
-        "curvature_weight": at_least(0),
-    }
     config: LatentConfig
 
     def __init__(self, config: LatentConfig, spec: DataSpec, *, encode_params: bool) -> None:

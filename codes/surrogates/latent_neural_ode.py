@@ -14,7 +14,6 @@ from codes.schema import DataSpec, LatentNeuralODEConfig
 from codes.surrogates.base import SolverFailure
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import ConditionedMLP
-from codes.surrogates.rules import above, at_least
 
 RightHandSide = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,12 +32,6 @@ class LatentNeuralODE(LatentSurrogate):
         SolverFailure: a trajectory took more than ``max_steps`` steps, or is not finite.
     """
 
-    bounds = LatentSurrogate.bounds | {
-        "ode_layers": at_least(1),
-        "ode_width": at_least(1),
-        "rtol": above(0),
-        "atol": above(0),
-    }
     max_steps: ClassVar[int] = 500
     initial_scale: ClassVar[float] = 10.0
     config: LatentNeuralODEConfig

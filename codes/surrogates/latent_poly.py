@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from codes.schema import DataSpec, LatentPolyConfig
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import join, mlp
-from codes.surrogates.rules import at_least
 
 
 def polynomial_basis(t: Tensor, degree: int) -> Tensor:
@@ -40,7 +39,6 @@ class LatentPoly(LatentSurrogate):
     ``coeff_network`` they are a network of (z_0, p) instead, and the parameters leave the encoder.
     """
 
-    bounds = LatentSurrogate.bounds | {"degree": at_least(1), "coeff_width": at_least(1), "coeff_layers": at_least(1)}
     config: LatentPolyConfig
 
     def __init__(self, config: LatentPolyConfig, spec: DataSpec) -> None:

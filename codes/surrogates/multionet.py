@@ -8,7 +8,6 @@ from torch import Tensor
 from codes.schema import DataSpec, MultiONetConfig
 from codes.surrogates.base import Surrogate
 from codes.surrogates.layers import ConditionedMLP, join, mlp
-from codes.surrogates.rules import at_least
 
 
 class MultiONet(Surrogate):
@@ -22,12 +21,6 @@ class MultiONet(Surrogate):
     Lu et al. 2021, Nature Machine Intelligence 3, 218 (DeepONet); Janssen et al. 2024, arXiv:2410.20886 (MultiONet).
     """
 
-    bounds = Surrogate.bounds | {
-        "branch_hidden_layers": at_least(1),
-        "trunk_hidden_layers": at_least(1),
-        "hidden_size": at_least(1),
-        "output_factor": at_least(1),
-    }
     config: MultiONetConfig
 
     def __init__(self, config: MultiONetConfig, spec: DataSpec) -> None:

@@ -3,6 +3,7 @@
 from codes.errors import Diverged, StopTraining
 from codes.metrics import METRICS
 from codes.training.artifact import save_artifact
+from codes.training.checks import check_config
 from codes.training.evaluation import evaluate
 from codes.training.optim import warm_up
 from codes.training.predictor import Predictor, load
@@ -15,6 +16,7 @@ __all__ = [
     "Predictor",
     "StopTraining",
     "TrainResult",
+    "check_config",
     "evaluate",
     "load",
     "save_artifact",

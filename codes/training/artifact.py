@@ -17,9 +17,9 @@ from torch import Tensor
 from codes import surrogates
 from codes.data import PreparedData, Transform
 from codes.errors import UserError
+from codes.files import write_atomically
 from codes.schema import SURROGATE_SCHEMAS, DataSpec, TrainConfig
 from codes.surrogates.base import Surrogate
-from codes.training.files import write_atomically
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 FORMAT = 1

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from codes.errors import UserError
+from codes.files import write_atomically
 from codes.schema import TrainConfig
-from codes.training.files import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 TENSOR = "__tensor__"

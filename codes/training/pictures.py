@@ -8,8 +8,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from codes.data import PreparedData
+from codes.files import write_atomically
 from codes.training.evaluation import inference
-from codes.training.files import write_atomically
 from codes.training.trainer import TrainResult
 
 TRAJECTORIES = 3

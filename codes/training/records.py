@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from codes.files import write_atomically
 from codes.training.evaluation import ACCURACY
-from codes.training.files import write_atomically
 from codes.training.trainer import TrainResult
 
 HEADER = """\

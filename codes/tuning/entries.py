@@ -4,13 +4,14 @@ import copy
 import difflib
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codes.errors import UserError
-from codes.limits import LIMITS
+from codes.limits import limit_of
 from codes.tuning.conditions import parents_first
 from codes.tuning.space import SECTION, Kind, Parameter, Space
 
@@ -162,7 +163,9 @@ def _check_value(where: str, key: str, value: Any, config: DictConfig) -> None:
     problem = _store(config, key, value)
     if problem is not None:
         raise UserError(f"{where}: {key} cannot be {value!r}: {problem}")
-    limit = LIMITS.get(key)
+    section, _, leaf = key.rpartition(".")
+    schema = OmegaConf.get_type(config, section)
+    limit = limit_of(schema, leaf) if is_dataclass(schema) else None
     if limit is not None and isinstance(value, int | float) and not limit.holds(value):
         raise UserError(f"{where}: {key} must be {limit}, but is {value:g}")
 

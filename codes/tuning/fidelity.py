@@ -1,6 +1,5 @@
 """A study goes on with the configuration that it was started with, or not at all."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from codes.errors import UserError
+from codes.files import write_atomically
 from codes.tuning.tables import table
 
 STORED = "optuna_config.yaml"
@@ -23,9 +23,7 @@ class ConfigChanged(UserError):
 
 def keep_config(config: DictConfig, folder: Path) -> None:
     """Write the configuration of a study that starts, interpolations as they are."""
-    beside = folder / f".{STORED}.new"
-    beside.write_text(OmegaConf.to_yaml(config))
-    os.replace(beside, folder / STORED)
+    write_atomically(folder / STORED, OmegaConf.to_yaml(config))
 
 
 def check_config(config: DictConfig, folder: Path) -> None:

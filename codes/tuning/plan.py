@@ -13,6 +13,8 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from codes.errors import UserError
+from codes.limits import check_value, limit_of
+from codes.schema import TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
 from codes.tuning.slots import resolve_devices
@@ -41,9 +43,8 @@ class Plan:
 
 def plan_study(config: DictConfig) -> Plan:
     """Check ``config``, a composed ``TuneConfig``; raises ``UserError`` with the key, the rule and the value."""
-    for key, least in (("trials", 1), ("max_invalid", 0)):
-        if config[key] < least:
-            raise UserError(f"{key} must be at least {least}, but is {config[key]}")
+    for key in ("trials", "max_invalid", "seed"):
+        check_value(key, config[key], int, limit_of(TuneConfig, key))
     objective, space = read_objective(config), read_space(config)
     pruner: BasePruner = _instantiate("pruner", config)
     check_pruner(pruner, objective, config.pruner)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from codes.files import write_atomically
 from codes.metrics import METRICS
 from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
 from codes.tuning.objective import Objective, first_looks
@@ -111,9 +111,7 @@ def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective
         parameters = [trial.params.get(name, "") for name in names]
         ended = outcome.value if outcome else trial.state.name.lower()
         writer.writerow([trial.number, ended, *values, *parameters, *(record.get(name, "") for name in kept)])
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text.getvalue())
-    os.replace(beside, path)
+    write_atomically(path, text.getvalue())
 
 
 def _describe_pruner(plan: Plan) -> str:

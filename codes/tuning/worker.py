@@ -96,17 +96,6 @@ def serve(connection: Connection, settings: Settings) -> None:
         _release_memory()
 
 
-def warm_up_torch() -> None:
-    """Import what the first training would import, so that it is not slower than the others."""
-    import torch
-    import torch._dynamo
-
-    weight = torch.nn.Parameter(torch.zeros(2, 2))
-    optimizer = torch.optim.AdamW([weight])
-    (weight @ weight).sum().backward()
-    optimizer.step()
-
-
 def _listen(connection: Connection) -> "queue.Queue[Any]":
     """Messages of the coordinator. A thread reads them, and ends the process at once when there are no more to come."""
     inbox: queue.Queue[Any] = queue.Queue()

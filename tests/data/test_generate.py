@@ -69,9 +69,9 @@ def test_seed_changes_the_trajectories(tmp_path):
     ("change", "message"),
     [
         ({"system": "lorenz"}, "dataset.generate.system: 'lorenz' is unknown; choose from robertson, lotka_volterra"),
-        ({"n_train": 0}, "dataset.generate.n_train must be at least 1 but is 0"),
-        ({"n_test": -3}, "dataset.generate.n_test must be at least 1 but is -3"),
-        ({"seed": -1}, "dataset.generate.seed must be at least 0 but is -1"),
+        ({"n_train": 0}, "dataset.generate.n_train: must be at least 1 but got 0"),
+        ({"n_test": -3}, "dataset.generate.n_test: must be at least 1 but got -3"),
+        ({"seed": -1}, "dataset.generate.seed: must be at least 0 and less than 4294967296 but got -1"),
     ],
 )
 def test_bad_requests_are_refused_before_anything_is_made(change, message, tmp_path):

@@ -8,8 +8,8 @@ import stat
 import pytest
 import yaml
 
+from codes.files import write_atomically
 from codes.training import evaluate, train, write_history, write_metrics
-from codes.training.files import write_atomically
 from codes.training.pictures import write_picture
 from tests.training import example
 

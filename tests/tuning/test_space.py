@@ -72,7 +72,7 @@ REFUSED = {
         {"beta": {"low": 0.1, "high": 1.0}, "surrogate": {"beta": {"low": 0.1, "high": 1.0}}},
         ["search_space.beta", "search_space.surrogate.beta"],
     ),
-    "illegal value": ({"momentum": {"low": 0.5, "high": 1.0}}, ["momentum.high", "below 1"]),
+    "illegal value": ({"momentum": {"low": 0.5, "high": 1.0}}, ["momentum.high", "less than 1"]),
     "illegal choice": ({"trainer": {"batch_size": {"choices": [0, 8]}}}, ["batch_size", "at least 1", "0"]),
     "unknown parent": (
         {"momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${surrogate.optimiser},sgd}"}},

@@ -1,12 +1,8 @@
 """What is kept and shown of a study, without running one."""
 
-from dataclasses import fields
-
 import pytest
 
 from codes.errors import UserError
-from codes.limits import LIMITS
-from codes.schema import SURROGATE_SCHEMAS, DatasetConfig, TrainerConfig
 from codes.tuning.fidelity import changes, check_config, keep_config
 from codes.tuning.summary import resume_command
 from codes.tuning.tables import table
@@ -51,10 +47,3 @@ def test_the_command_to_go_on_replaces_the_budget_and_stays_narrow():
     assert "trials=20" not in command and command.endswith("trials=40")
     assert max(len(line) for line in command.splitlines()) < 100
     assert command.replace("\\\n", "").split()[:3] == ["python", "tune.py", "surrogate=MultiONet"]
-
-
-def test_every_limit_is_of_a_key_that_exists():
-    known = {f"surrogate.{field.name}" for schema in SURROGATE_SCHEMAS.values() for field in fields(schema)}
-    known |= {f"trainer.{field.name}" for field in fields(TrainerConfig)}
-    known |= {f"dataset.{field.name}" for field in fields(DatasetConfig)}
-    assert set(LIMITS) <= known

