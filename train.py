@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
@@ -77,14 +77,17 @@ def warm_up() -> None:
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
     from codes.training import evaluate, save_artifact, train, write_history, write_metrics
+    from codes.training.checkpoint import CHECKPOINT
     from codes.training.pictures import write_picture
 
     typed = settings(config)
     data, device = begin(typed)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    keep_earlier(folder)
+    if not typed.trainer.resume:
+        keep_earlier(folder, [CHECKPOINT])
     result = train(typed, data, device, folder=folder)
     val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    keep_earlier(folder, WRITTEN)
     save_artifact(folder, result.model, typed, data)
     write_history(folder / "history.csv", result.history)
     write_metrics(folder / "metrics.yaml", result, val, data.transform.unit)
@@ -94,15 +97,15 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
-def keep_earlier(folder: Path) -> None:
-    """Move what an earlier training left into a backup folder, so that nothing is silently replaced."""
-    earlier = [folder / name for name in WRITTEN if (folder / name).exists()]
+def keep_earlier(folder: Path, names: Sequence[str]) -> None:
+    """Move what an earlier training left under ``names`` into a backup folder, so that nothing is silently replaced."""
+    earlier = [folder / name for name in names if (folder / name).exists()]
     if earlier:
         backup = folder / f"backup-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         backup.mkdir()
         for path in earlier:
             path.rename(backup / path.name)
-        tell(f"The earlier training in {folder} is kept in {backup}")
+        tell(f"what an earlier training left is kept in {backup}")
 
 
 def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder: Path) -> str:

@@ -1,7 +1,9 @@
 """What someone new types, and what the screen then says."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,23 @@ def test_a_second_training_keeps_the_first(tmp_path, data_dir):
         run("train.py", *SMALL, f"seed={seed}", folder=tmp_path, CODES_DATA_DIR=data_dir)
     scores = {yaml.safe_load(path.read_text())["val"]["lae99"] for path in tmp_path.rglob("metrics.yaml")}
     assert len(scores) == 2
+
+
+def test_a_killed_training_goes_on(tmp_path, data_dir):
+    settings = [*SMALL[:3], "trainer.epochs=100000", "trainer.checkpoint_every=5"]
+    command = [sys.executable, str(ROOT / "train.py"), *settings]
+    checkpoint = tmp_path / "outputs/trained/robertson/MultiONet/checkpoint.safetensors"
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "CODES_DATA_DIR": data_dir}) as process:
+        while not checkpoint.exists():
+            assert process.poll() is None
+        process.kill()
+    kept = checkpoint.read_bytes()
+    refused = run("train.py", *SMALL, "trainer.resume=true", folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert refused.returncode == 1
+    assert "trainer.epochs" in refused.stderr
+    assert checkpoint.read_bytes() == kept
+    assert run("train.py", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir).returncode == 0
+    assert [path.read_bytes() for path in checkpoint.parent.glob("backup-*/checkpoint.safetensors")] == [kept]
 
 
 @pytest.mark.slow

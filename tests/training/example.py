@@ -25,7 +25,7 @@ def config(surrogate: str = "MultiONet", *overrides: str) -> TrainConfig:
     resolvers.register()
     common = ["dataset=hdf5", "dataset.path=none", "optimal=off", "trainer.epochs=4", "trainer.evaluate_every=2"]
     small = ["trainer.batch_size=64" if surrogate in ("MultiONet", "FullyConnected") else "trainer.batch_size=8"]
-    small += ["trainer.latency_repeats=5", "trainer.threads=1", *SMALL[surrogate]]
+    small += ["trainer.latency_repeats=5", "trainer.checkpoint_every=0", "trainer.threads=1", *SMALL[surrogate]]
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf")):
         composed = compose("train", [f"surrogate={surrogate}", *common, *small, *overrides])
     known = OmegaConf.masked_copy(composed, list(TrainConfig.__dataclass_fields__))
