@@ -112,7 +112,7 @@ def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder:
     """Closing lines: both scores side by side, the costs, where everything lies, and what to do with it."""
     units = {"lae99": unit, "mlae": unit, "mae": "data units", "mse": "data units squared"}
     rows = [f"{name:<16}{metrics[name]:>12.4g}{val[name]:>12.4g}  {units[name]}" for name in val]
-    costs = [f"{name:<16}{metrics[name]:>12.4g}{METRICS[name].unit:>14}" for name in metrics if name not in val]
+    costs = [f"{name:<16}{metrics[name]:>12.6g}{'':>14}{METRICS[name].unit}" for name in metrics if name not in val]
     return "\n".join(
         [
             "",

@@ -19,18 +19,16 @@ def compose_config(surrogate: str, *overrides: str) -> TrainConfig:
     """The project's defaults for ``surrogate``, with log10-transformed data."""
     schema.register()
     resolvers.register()
-    fixed = [f"surrogate={surrogate}", "optimal=off", "dataset=hdf5", "dataset.path=none"]
+    fixed = [
+        f"surrogate={surrogate}",
+        "optimal=off",
+        "dataset=hdf5",
+        "dataset.path=none",
+        "dataset.log10_transform=true",
+    ]
+    fixed += ["trainer.latency_repeats=1", "trainer.checkpoint_every=0", "trainer.threads=null"]
     with initialize_config_dir(str(CONF)):
-        composed = compose(
-            "train",
-            [
-                *fixed,
-                "dataset.log10_transform=true",
-                "trainer.latency_repeats=1",
-                "trainer.checkpoint_every=0",
-                *overrides,
-            ],
-        )
+        composed = compose("train", [*fixed, *overrides])
     known = OmegaConf.masked_copy(composed, list(TrainConfig.__dataclass_fields__))
     config: TrainConfig = OmegaConf.to_object(OmegaConf.merge(TrainConfig, known))  # type: ignore[assignment]
     return config

@@ -10,7 +10,7 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from codes.errors import UserError
+from codes.errors import StopTraining, UserError
 
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 
@@ -40,7 +40,7 @@ def run(main: Callable[[], Any]) -> None:
 
 def explain(error: Exception) -> str | None:
     """Message for an error that a user can mend, or None for a bug."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | StopTraining):
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error)

@@ -63,7 +63,7 @@ def run_study(
 
 
 def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
-    threads = threads_per_slot(len(plan.devices))
+    threads = plan.config.trainer.threads or threads_per_slot(len(plan.devices))
     logs = [plan.folder / f"slot_{index}.log" for index in range(len(plan.devices))]
     return [Settings(device, threads, runner, warm_up, log) for device, log in zip(plan.devices, logs, strict=True)]
 
