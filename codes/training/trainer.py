@@ -153,18 +153,19 @@ class _Run:
     def train_epoch(self) -> float:
         """One pass over the training split; mean loss over its rows.
 
-        The loss is summed on the device and read once per epoch, so that an accelerator is not stopped at each step.
+        On an accelerator the loss stays there and is read once per epoch: reading it stops the device.
         """
         start = perf_counter()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        check_steps = self.device.type == "cpu"
+        total: float | Tensor = 0.0
+        on_cpu = self.device.type == "cpu"
         for batch in self.batches.epoch(self.order):
             loss = self.model.loss(*batch, self.criterion)
-            if check_steps:
+            if on_cpu:
                 self.check(loss.item())
             self.optimizer.step(loss)
-            total += loss.detach() * (batch.x.shape[0] * batch.x.shape[1])
-        mean = total.item() / len(self.batches.rows)
+            rows = batch.x.shape[0] * batch.x.shape[1]
+            total = total + rows * (loss.item() if on_cpu else loss.detach().double())
+        mean = float(total) / len(self.batches.rows)
         self.check(mean)
         self.seconds += perf_counter() - start
         return mean
