@@ -204,8 +204,10 @@ def main() -> None:
     bare_rows = [against_bare(name, arguments.epochs, arguments.repeats) for name in arguments.surrogates]
     against = [row for rows in bare_rows for row in rows]
     show(f"Training of {arguments.epochs} epochs against a bare loop (ratio: target at most 1.05)", against)
-    pairs = against_pairs(arguments.pairwise_epochs, arguments.repeats) if arguments.pairwise_epochs else []
-    show(f"MultiONet, {arguments.pairwise_epochs} epochs, against pairs (ratio: target at most 0.333)", pairs)
+    pairs = []
+    if arguments.pairwise_epochs:
+        pairs = against_pairs(arguments.pairwise_epochs, arguments.repeats)
+        show(f"MultiONet, {arguments.pairwise_epochs} epochs, against pairs (ratio: target at most 0.333)", pairs)
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     content = {
         "arguments": vars(arguments),
@@ -215,7 +217,7 @@ def main() -> None:
         "pairs": pairs,
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "training.json"
+    path = RESULTS / f"training_{arguments.threads}_threads.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"\nWritten to {path}")
 
