@@ -106,10 +106,12 @@ class Coordinator:
         """Trials in one worker, until there is nothing to do or the worker cannot go on."""
         while worker.is_alive() and (trial := self._next()) is not None:
             job = self._job(trial, slot)
-            verdict = worker.run(job, self._watch(trial))
+            index = self.slots.index(slot)
+            self.screen.started(index, trial.number)
+            verdict = worker.run(job, self._watch(trial, index))
             if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                 verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
-            self._settle(trial, self.plan.objective.check(verdict), slot.device)
+            self._settle(trial, self.plan.objective.check(verdict), index)
             if verdict.broken:
                 return
 
@@ -131,20 +133,20 @@ class Coordinator:
         OmegaConf.update(config, "seed", seed)
         return Job(config, self.plan.folder / "models" / str(trial.number))
 
-    def _watch(self, trial: optuna.Trial) -> OnProgress:
+    def _watch(self, trial: optuna.Trial, slot: int) -> OnProgress:
         judge = self.plan.objective.watch(trial)
 
         def watch(epoch: int, metrics: dict[str, float]) -> str | None:
-            self.screen.evaluated(trial.number, epoch)
+            self.screen.evaluated(slot, trial.number, epoch, metrics)
             return judge(epoch, metrics)
 
         return watch
 
-    def _settle(self, trial: optuna.Trial, verdict: Verdict, device: str) -> None:
+    def _settle(self, trial: optuna.Trial, verdict: Verdict, slot: int) -> None:
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
         complete = verdict.outcome is Outcome.COMPLETE
         self.ledger.settle(trial, kept, self.plan.objective.values(verdict.metrics) if complete else ())
-        self.screen.finished(trial.number, verdict, device)
+        self.screen.finished(slot, trial.number, verdict)
         with self.change:
             self.any_valid |= verdict.outcome in VALID
             if verdict.outcome not in VALID | {Outcome.INTERRUPTED}:
@@ -175,6 +177,7 @@ class Coordinator:
         """Go on without ``slot``; without any slot there is no study."""
         if self.stopping is not None:
             return
+        self.screen.lost(self.slots.index(slot))
         self.screen.note(f"the slot on {slot.device} is given up, its worker does not start: {error}")
         with self.change:
             self.lost += 1

@@ -4,7 +4,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
@@ -28,7 +28,8 @@ def emit(text: str = "") -> None:
 class Screen:
     """Progress of one study: a bar on a terminal, else a line per finished trial. Any thread may call it."""
 
-    def __init__(self, objective: Objective, target: int, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, objective: Objective, target: int, trials: Sequence[FrozenTrial], slots: Sequence[str]) -> None:
+        self.slots = slots
         self.objective = objective
         self.target = target
         self.ended = counts(trials)
@@ -48,21 +49,32 @@ class Screen:
         """Valid trials so far."""
         return sum(self.ended.get(outcome, 0) for outcome in VALID)
 
-    def evaluated(self, number: int, epoch: int) -> None:
+    def started(self, slot: int, number: int) -> None:
+        """``slot`` trains trial ``number`` from now on."""
+
+    def counted(self, ended: Mapping[Outcome, int]) -> None:
+        """How many trials of the whole study have ended in each way, those of other coordinators too."""
+        with self.lock:
+            self.ended = dict(ended)
+
+    def lost(self, slot: int) -> None:
+        """``slot`` is given up."""
+
+    def evaluated(self, slot: int, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A running trial has got as far as ``epoch``."""
         with self.lock:
             self.running[number] = epoch
             if not self.bar.disable and time.monotonic() - self.shown > REFRESH:
                 self._draw()
 
-    def finished(self, number: int, verdict: Verdict, device: str) -> None:
+    def finished(self, slot: int, number: int, verdict: Verdict) -> None:
         """A trial has ended."""
         with self.lock:
             self.running.pop(number, None)
             self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
             if verdict.outcome is Outcome.COMPLETE:
                 self._compare(verdict.metrics[self.objective.metrics[0]])
-            line = self._line(number, verdict, device)
+            line = self._line(number, verdict, self.slots[slot])
             if self.bar.disable:
                 emit(line)
             else:

@@ -91,7 +91,7 @@ def _open(plan: Plan, backend: optuna.storages.BaseStorage) -> Ledger:
 
 
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:
-    screen = Screen(plan.objective, ledger.target, ledger.trials())
+    screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices)
     try:
         with _sigterm_like_ctrl_c():
             Coordinator(ledger, plan, workers, screen).run()
