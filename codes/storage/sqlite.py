@@ -1,68 +1,64 @@
-"""Studies in an SQLite file: nothing to install, nothing to start, any number of slots of one coordinator."""
+"""Studies in an SQLite file: nothing to install, nothing to start, any number of slots and coordinators of one host."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import sqlalchemy
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from codes.errors import UserError
 from codes.schema import StorageConfig
+from codes.storage.database import Database
 
 BUSY_TIMEOUT = 60.0  # seconds to wait for another writer
 
 
-def open_storage(config: StorageConfig) -> RDBStorage:
+@contextmanager
+def opened(config: StorageConfig) -> Iterator[Database]:
     """The file at ``config.path``, made with its tables when there is none.
 
     Raises ``UserError`` naming the file when it cannot be written, is no database, or is of another Optuna version.
     """
     path = Path(config.path).resolve()
-    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    with named_errors(config):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock_file(path, "schema")):  # two processes that create the same tables crash each other
-            try:
-                return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
-            except RuntimeError as error:
-                raise UserError(f"storage.path {path}: {error}") from error
-
-
-@contextmanager
-def exclusive(config: StorageConfig, study_name: str) -> Iterator[None]:
-    """Mark this process as the one that runs ``study_name``; refuse while another one does.
-
-    The mark is a lock of the operating system on a file beside the database: it goes when its process dies, however.
-    """
-    path = Path(config.path).resolve()
-    lock = FileLock(_lock_file(path, study_name), timeout=0)
-    with named_errors(config):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _named_errors(path):
+        storage = open_file(path)
         try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"storage.path {path}: another process runs the study '{study_name}' now; "
-                "wait for its end, stop it, or choose another tuning_id"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+            yield Database(storage, partial(_claiming, path), str(config.path))
+        finally:
+            storage.engine.dispose()
+
+
+def open_file(path: Path) -> RDBStorage:
+    """The Optuna storage in the file ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    with FileLock(_lock_file(path, "schema")):  # two processes that create the same tables crash each other
+        try:
+            return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
+        except RuntimeError as error:
+            raise UserError(f"storage.path {path}: {error}") from error
 
 
 @contextmanager
-def named_errors(config: StorageConfig) -> Iterator[None]:
+def _claiming(path: Path, study_name: str) -> Iterator[None]:
+    """A lock of the operating system on a file beside the database."""
+    with FileLock(_lock_file(path, f"study-{study_name}")):
+        yield
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
     """Turn failures of the database inside into one ``UserError`` that names the file and the cause."""
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"storage.path {Path(config.path).resolve()}: {_root(error)}") from error
+        raise UserError(f"storage.path {path}: {_root(error)}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -49,8 +49,8 @@ def run_study(
         prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with storage.exclusive(settings, plan.name), storage.named_errors(settings):
-        ledger = _open(plan, storage.open_storage(settings))
+    with storage.opened(settings) as database:
+        ledger = _open(plan, database)
         if ledger.is_full():
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {config.trials}")
         else:
@@ -68,13 +68,13 @@ def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
     return [Settings(device, threads, runner, warm_up, log) for device, log in zip(plan.devices, logs, strict=True)]
 
 
-def _open(plan: Plan, backend: optuna.storages.BaseStorage) -> Ledger:
+def _open(plan: Plan, database: storage.Database) -> Ledger:
     """The study's ledger, with the trials of dead coordinators closed; refuses another configuration than before."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()  # to the job's log file, not over the bars
     study = optuna.create_study(
         study_name=plan.name,
-        storage=backend,
+        storage=database.storage,
         directions=plan.objective.directions,
         pruner=plan.pruner,
         load_if_exists=True,

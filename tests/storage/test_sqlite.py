@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 
 from codes.errors import UserError
 from codes.schema import StorageConfig
-from codes.storage import exclusive, named_errors, open_storage
+from codes.storage import opened
 
 
 @pytest.fixture
@@ -18,23 +19,28 @@ def config(tmp_path):
     return StorageConfig("sqlite", str(tmp_path / "a folder" / "study.db"))
 
 
-def test_made_with_its_folder_and_a_write_ahead_log(config):
-    storage = open_storage(config)
-    with storage.engine.connect() as connection:
+@pytest.fixture
+def database(config):
+    with opened(config) as database:
+        yield database
+
+
+def test_made_with_its_folder_and_a_write_ahead_log(config, database):
+    with database.storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
     assert os.path.exists(config.path)
 
 
-def test_what_was_told_is_there_again(config):
-    study = optuna.create_study(study_name="s", storage=open_storage(config))
+def test_what_was_told_is_there_again(config, database):
+    study = optuna.create_study(study_name="s", storage=database.storage)
     study.tell(study.ask(), 1.5)
-    again = optuna.load_study(study_name="s", storage=open_storage(config))
-    assert again.best_value == 1.5
+    with opened(config) as again:
+        assert optuna.load_study(study_name="s", storage=again.storage).best_value == 1.5
 
 
-def test_many_threads_write_at_once(config):
-    study = optuna.create_study(study_name="s", storage=open_storage(config))
+def test_many_threads_write_at_once(database):
+    study = optuna.create_study(study_name="s", storage=database.storage)
 
     def one(_):
         trial = study.ask()
@@ -50,46 +56,49 @@ def test_many_threads_write_at_once(config):
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
 
-def test_a_study_is_held_by_one_at_a_time(config):
-    with (
-        exclusive(config, "a/b"),
-        exclusive(config, "other"),
-        pytest.raises(UserError, match="another process runs the study 'a/b'"),
-        exclusive(config, "a/b"),
-    ):
-        pass
-    with exclusive(config, "a/b"):
-        pass
+def test_one_claims_at_a_time(database):
+    study = optuna.create_study(study_name="a/b", storage=database.storage)
+
+    def one(_):
+        with database.claiming("a/b"), database.claiming("another"):
+            count = study.user_attrs.get("count", 0)
+            study.set_user_attr("count", count + 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(40)))
+    assert study.user_attrs["count"] == 40
 
 
 def test_not_a_database(config, tmp_path):
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a folder" / "study.db").write_text("learning_rate: 1e-3\n" * 100)
-    with pytest.raises(UserError, match=r"storage.path .*study.db: file is not a database"):
-        open_storage(config)
+    with pytest.raises(UserError, match=r"storage.path .*study.db: file is not a database"), opened(config):
+        pass
 
 
 def test_of_another_optuna_version(config):
-    open_storage(config)
-    with sqlite3.connect(config.path) as connection:
+    with opened(config), closing(sqlite3.connect(config.path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
-    with pytest.raises(UserError, match=r"storage.path .*study.db: .*no longer compatible"):
-        open_storage(config)
+    with pytest.raises(UserError, match=r"storage.path .*study.db: .*no longer compatible"), opened(config):
+        pass
 
 
 def test_a_folder_in_the_way(tmp_path):
-    with pytest.raises(UserError, match="unable to open database file"):
-        open_storage(StorageConfig("sqlite", str(tmp_path)))
+    with (
+        pytest.raises(UserError, match="unable to open database file"),
+        opened(StorageConfig("sqlite", str(tmp_path))),
+    ):
+        pass
 
 
 def test_an_unknown_backend_lists_the_options():
     with pytest.raises(UserError, match="must be one of sqlite"):
-        open_storage(StorageConfig("oracle", "study.db"))
+        opened(StorageConfig("oracle", "study.db"))
 
 
 def test_failures_while_it_runs_name_the_file(config):
-    study = optuna.create_study(study_name="s", storage=open_storage(config))
-    with sqlite3.connect(config.path) as connection:
-        connection.execute("DROP TABLE trials")
-    with pytest.raises(UserError, match=r"storage.path .*study.db: no such table: trials"), named_errors(config):
+    with pytest.raises(UserError, match=r"storage.path .*study.db: no such table: trials"), opened(config) as database:
+        study = optuna.create_study(study_name="s", storage=database.storage)
+        with closing(sqlite3.connect(config.path)) as connection, connection:
+            connection.execute("DROP TABLE trials")
         study.ask()

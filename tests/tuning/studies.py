@@ -9,7 +9,7 @@ import optuna
 from hydra import compose, initialize_config_dir
 
 from codes import cli, resolvers, schema
-from codes.storage import open_storage
+from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
 from codes.tuning.study import run_study
 
@@ -31,8 +31,7 @@ def composed(folder, *overrides, whole_space=False):
 
 def study_in(folder):
     """The study that a run left in ``folder``."""
-    settings = schema.StorageConfig("sqlite", f"{folder}/study.db")
-    return optuna.load_study(study_name="robertson_MultiONet", storage=open_storage(settings))
+    return optuna.load_study(study_name="robertson_MultiONet", storage=open_file(Path(folder, "study.db")))
 
 
 def outcomes(folder):

@@ -1,0 +1,20 @@
+"""What every storage backend gives."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from optuna.storages import BaseStorage
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open storage.
+
+    ``claiming(study_name)`` is a lock with one holder at a time over all processes and hosts that use the database.
+    It is not reentrant, and free again when its holder dies. ``address`` is for the screen, without a password.
+    """
+
+    storage: BaseStorage
+    claiming: Callable[[str], AbstractContextManager[None]]
+    address: str
