@@ -38,6 +38,7 @@ class Limit:
 POSITIVE = Limit(0, above=True)
 NOT_NEGATIVE = Limit(0)
 COUNT = Limit(1)
+PORT = Limit(1, 65535)
 SEED = Limit(0, 2**32, below=True)  # what NumPy's older generators take
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Optional
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from codes.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Limit, limited
+from codes.limits import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SEED, Limit, limited
 
 Activation = Literal[
     "CELU", "ELU", "GELU", "LeakyReLU", "Mish", "PReLU", "ReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Tanh"
@@ -146,8 +146,32 @@ class ObjectiveConfig:
 class StorageConfig:
     """Where Optuna keeps the studies."""
 
-    backend: Literal["sqlite"] = MISSING
+    backend: Literal["sqlite", "postgres", "journal", "memory"] = MISSING
+
+
+@dataclass
+class FileStorageConfig(StorageConfig):
     path: str = MISSING
+
+
+@dataclass
+class PostgresConfig(StorageConfig):
+    """A PostgreSQL server: a private one that is started for the study, or one that others look after."""
+
+    mode: Literal["local", "remote"] = MISSING
+    host: Optional[str] = None  # remote
+    port: Optional[int] = limited(PORT, None)  # local: a free one
+    user: Optional[str] = None  # remote
+    password: Optional[str] = field(default=None, repr=False)  # remote; PGPASSWORD and ~/.pgpass come first
+    database: str = MISSING
+    schema: Optional[str] = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = MISSING
+    connect_timeout: int = limited(COUNT)  # seconds
+    pool_size: int = limited(COUNT)  # connections besides the one that claims trials
+    retry_for: float = limited(NOT_NEGATIVE)  # seconds that the server may be away in mid-study
+    data_dir: str = MISSING  # local: the server's files
+    database_folder: Optional[str] = None  # local: the server's programs
+    keep_running: bool = MISSING  # local
 
 
 @dataclass
@@ -163,19 +187,48 @@ class TrainConfig:
 @dataclass
 class TrainRunConfig(TrainConfig):
     training_id: str = MISSING
+    devices: list[str] = MISSING  # of the jobs of a multirun: one for each process; [auto] as in tune.py
+
+
+@dataclass
+class FineConfig:
+    """What the fine stage refines, and how far around."""
+
+    study: str = MISSING  # whose best trial is the centre, where it has one
+    factor: float = limited(Limit(1, above=True))
+    parameters: Optional[list[str]] = None
+    summary: str = MISSING  # file that names source, ranges and budget of every surrogate's fine stage
+
+
+@dataclass
+class KnownConfig:
+    """Centre of the fine stage: sections of the config, and the trial that they come from, if they do."""
+
+    surrogate: Any = MISSING
+    trainer: Any = MISSING
+    dataset: Any = MISSING
+    study: Optional[str] = None
+    trial: Optional[int] = None
+    values: Optional[dict[str, float]] = None
 
 
 @dataclass
 class TuneConfig(TrainConfig):
     tuning_id: str = MISSING
+    study_name: str = MISSING
     output_dir: str = MISSING
     trials: int = limited(COUNT)  # valid trials at the end
     devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
-    search_space: dict[str, Any] = MISSING
+    search_space: Any = MISSING  # a mapping, or in the fine stage what makes one
     storage: StorageConfig = field(default_factory=StorageConfig)
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
+    time_pruning: bool = MISSING  # trainings that would take much longer than the first ones are stopped
+    loss_cap: float = limited(POSITIVE)  # error that a study of several objectives is told of such a training
+    fine: Optional[FineConfig] = None
+    known: Optional[KnownConfig] = None
+    explore: Optional[dict[str, Any]] = None  # fine stage: the search space that is narrowed
 
 
 SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {
@@ -183,6 +236,12 @@ SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {
     "FullyConnected": FullyConnectedConfig,
     "LatentPoly": LatentPolyConfig,
     "LatentNeuralODE": LatentNeuralODEConfig,
+}
+STORAGE_SCHEMAS: dict[str, type[StorageConfig]] = {
+    "sqlite": FileStorageConfig,
+    "postgres": PostgresConfig,
+    "journal": FileStorageConfig,
+    "memory": StorageConfig,
 }
 
 
@@ -193,3 +252,5 @@ def register() -> None:
     store.store("tune", TuneConfig, group="schema", replace=True)
     for name, schema in SURROGATE_SCHEMAS.items():
         store.store(name, schema, group="schema/surrogate", replace=True)
+    for name, storage in STORAGE_SCHEMAS.items():
+        store.store(name, storage, group="schema/storage", replace=True)

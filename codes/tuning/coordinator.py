@@ -1,26 +1,29 @@
 """One thread per slot, which takes trials from the ledger, has its worker run them, and settles how they ended."""
 
 import os
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 
 import optuna
 from omegaconf import OmegaConf
 
 from codes.errors import UserError
-from codes.tuning.ledger import Claim, Ledger
+from codes.tuning.ledger import Ledger, counts
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import Plan
+from codes.tuning.presence import BEAT
 from codes.tuning.screen import Screen
 from codes.tuning.slots import OnProgress, StartError, Worker, block_interrupts, start_resource_tracker
+from codes.tuning.time_pruning import TimePruning
+from codes.tuning.watch import Watch
 from codes.tuning.worker import Job, Settings
 
 FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+POLL = 1.0  # seconds between two looks at trials of other coordinators, while they fill the budget
+NO_FAULT = VALID | {Outcome.INTERRUPTED, Outcome.TIME_PRUNED}  # of these nothing is wrong with the study
 
 
 class Coordinator:
@@ -28,7 +31,8 @@ class Coordinator:
 
     def __init__(self, ledger: Ledger, plan: Plan, slots: Sequence[Settings], screen: Screen) -> None:
         self.ledger, self.plan, self.slots, self.screen = ledger, plan, slots, screen
-        self.name = f"{socket.gethostname()} pid {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
+        self.time_pruning = TimePruning(ledger) if plan.config.time_pruning else None
+        self.ended = threading.Event()
         self.change = threading.Condition()  # guards what follows; notified when a trial has ended
         self.workers: set[Worker] = set()
         self.stopping: str | None = None  # why
@@ -45,13 +49,20 @@ class Coordinator:
         when too many trials are invalid or no slot is left; and whatever else ended a slot's thread.
         """
         start_resource_tracker()
-        for slot in self.slots:
-            threading.Thread(target=self._serve, args=(slot,), daemon=True).start()
+        pulse = threading.Thread(target=self._pulse, daemon=True)
+        for thread in (
+            pulse,
+            *(threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots),
+        ):
+            thread.start()
         try:
             self._wait()
         except KeyboardInterrupt:
             self._end_interrupted()
             raise
+        finally:
+            self.ended.set()
+            pulse.join()
         if self.failure is not None:
             raise self.failure
 
@@ -70,6 +81,22 @@ class Coordinator:
             for worker in list(self.workers):
                 worker.kill()
             os._exit(INTERRUPTED)
+
+    def _pulse(self) -> None:
+        """Tell the other coordinators that this one lives, and close the trials of those that died."""
+        block_interrupts()
+        try:
+            while not self.ended.wait(BEAT):
+                self.ledger.presence.beat()
+                self._close_dead()
+                self.screen.counted(counts(self.ledger.trials()))
+        except Exception as error:  # of any kind: raised again in the main thread
+            self._fail(error)
+
+    def _close_dead(self) -> None:
+        crashed = self.ledger.close_dead()
+        if crashed:
+            self.screen.note(f"another coordinator died; {crashed} trials of it are closed as crashed")
 
     def _serve(self, slot: Settings) -> None:
         """Life of a slot: one worker after another, until the study is full or stops."""
@@ -104,57 +131,77 @@ class Coordinator:
 
     def _train(self, slot: Settings, worker: Worker) -> None:
         """Trials in one worker, until there is nothing to do or the worker cannot go on."""
-        while worker.is_alive() and (trial := self._next()) is not None:
-            job = self._job(trial, slot)
-            index = self.slots.index(slot)
+        index = self.slots.index(slot)
+        while worker.is_alive() and (trial := self._next(worker)) is not None:
             self.screen.started(index, trial.number)
-            verdict = worker.run(job, self._watch(trial, index))
+            watch = self._watch(trial, worker)
+            verdict = worker.run(self._job(trial), self._shown(watch, index))
             if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                 verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
-            self._settle(trial, self.plan.objective.check(verdict), index)
+            self._settle(trial, watch.complete(self.plan.objective.check(verdict)), index)
+            self._renew_time_limit(worker)
             if verdict.broken:
                 return
 
-    def _next(self) -> optuna.Trial | None:
+    def _next(self, worker: Worker) -> optuna.Trial | None:
         """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
         with self.change:
             while self.stopping is None:
-                trial = self.ledger.claim()
+                trial = self.ledger.claim(worker.settings.device, worker.hardware, self.plan.config.seed)
                 if trial is not None or self.ledger.is_full():
                     return trial
-                self.change.wait()
+                if not self.change.wait(POLL):  # none of ours has ended; others may have died
+                    self._close_dead()
         return None
 
-    def _job(self, trial: optuna.Trial, slot: Settings) -> Job:
-        seed = self.plan.config.seed + trial.number
-        self.ledger.sign(trial, Claim(self.name, slot.device, seed))
+    def _job(self, trial: optuna.Trial) -> Job:
         with self.change:  # samplers are not made for threads
             config = self.plan.space.sample(trial, self.plan.config)
-        OmegaConf.update(config, "seed", seed)
+        OmegaConf.update(config, "seed", self.plan.config.seed + trial.number)
         return Job(config, self.plan.folder / "models" / str(trial.number))
 
-    def _watch(self, trial: optuna.Trial, slot: int) -> OnProgress:
-        judge = self.plan.objective.watch(trial)
+    def _watch(self, trial: optuna.Trial, worker: Worker) -> Watch:
+        pruning = self.time_pruning
+        return Watch(trial, self.plan.objective, lambda: pruning.limit(worker.hardware) if pruning else None)
 
-        def watch(epoch: int, metrics: dict[str, float]) -> str | None:
-            self.screen.evaluated(slot, trial.number, epoch, metrics)
-            return judge(epoch, metrics)
+    def _shown(self, watch: Watch, slot: int) -> OnProgress:
+        def on_progress(epoch: int, metrics: dict[str, float]) -> str | None:
+            self.screen.evaluated(slot, watch.trial.number, epoch, metrics)
+            return watch(epoch, metrics)
 
-        return watch
+        return on_progress
+
+    def _renew_time_limit(self, worker: Worker) -> None:
+        if self.time_pruning is None:
+            return
+        with self.change:
+            news = self.time_pruning.renew(worker.hardware)
+        if news is not None:
+            self.screen.note(news)
 
     def _settle(self, trial: optuna.Trial, verdict: Verdict, slot: int) -> None:
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
-        complete = verdict.outcome is Outcome.COMPLETE
-        self.ledger.settle(trial, kept, self.plan.objective.values(verdict.metrics) if complete else ())
+        if not self.ledger.settle(trial, kept, self._values(verdict)):
+            self.screen.note(f"trial {trial.number} had been closed by another coordinator; its result is dropped")
+            return
         self.screen.finished(slot, trial.number, verdict)
         with self.change:
             self.any_valid |= verdict.outcome in VALID
-            if verdict.outcome not in VALID | {Outcome.INTERRUPTED}:
+            if verdict.outcome not in NO_FAULT:
                 self.invalid.append((trial.number, verdict))
             cause = self._cause_to_stop(verdict)
             self.change.notify_all()
         if cause is not None:
             self._fail(UserError(cause))
+
+    def _values(self, verdict: Verdict) -> list[float]:
+        """What Optuna is told of a trial: nothing, except of a complete one, or one too slow for several objectives."""
+        objective = self.plan.objective
+        if verdict.outcome is Outcome.COMPLETE:
+            return objective.values(verdict.metrics)
+        if verdict.outcome is Outcome.TIME_PRUNED and not objective.is_single:
+            return objective.capped(self.plan.config.loss_cap, verdict.metrics)
+        return []
 
     def _cause_to_stop(self, verdict: Verdict) -> str | None:
         number = len(self.invalid)

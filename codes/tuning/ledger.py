@@ -1,16 +1,20 @@
 """Every trial's outcome, kept with it in the database, and the budget that the valid ones are counted against."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from codes.tuning.outcomes import VALID, Outcome, Verdict
+from codes.tuning.presence import Presence
 
 OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a trial
+RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory")
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
     Outcome.PRUNED: TrialState.PRUNED,
@@ -25,19 +29,24 @@ STATES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """Who runs a trial, on which device, from which seed: kept with the trial before it starts."""
+    """Who runs a trial, on which device of which model, from which seed: kept with the trial before it starts."""
 
     coordinator: str
     device: str
+    hardware: str
     seed: int
 
 
 class Ledger:
-    """The trials of one study against its budget of ``target`` valid ones."""
+    """The trials of one study against its budget of ``target`` valid ones; any number of coordinators share them.
 
-    def __init__(self, study: optuna.Study, target: int) -> None:
-        self.study = study
-        self.target = target
+    ``claiming`` makes a lock that one coordinator holds at a time.
+    """
+
+    def __init__(
+        self, study: optuna.Study, target: int, presence: Presence, claiming: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self.study, self.target, self.presence, self.claiming = study, target, presence, claiming
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial so far, oldest first; not to be changed."""
@@ -51,31 +60,62 @@ class Ledger:
         """Whether the study is finished."""
         return self.valid() >= self.target
 
-    def claim(self) -> Trial | None:
-        """A new trial, or None while the valid and the running ones fill the budget; one caller at a time."""
-        taken = sum(trial.state is TrialState.RUNNING or outcome_of(trial) in VALID for trial in self.trials())
-        return self.study.ask() if taken < self.target else None
+    def claim(self, device: str, hardware: str, seed: int) -> Trial | None:
+        """A new trial, signed, or None while the valid and the running ones fill the budget.
 
-    def sign(self, trial: Trial, claim: Claim) -> None:
-        """Keep with ``trial`` who runs it."""
-        trial.set_user_attr(CLAIM, asdict(claim))
+        Its seed is ``seed`` plus its number. Counting, asking and signing are one step for all coordinators, so that
+        the budget is exact and an unsigned trial that runs is certainly one of a coordinator that died.
+        """
+        with self.claiming():
+            taken = sum(trial.state is TrialState.RUNNING or outcome_of(trial) in VALID for trial in self.trials())
+            if taken >= self.target:
+                return None
+            trial = self.study.ask()
+            claim = Claim(self.presence.name, device, hardware, seed + trial.number)
+            trial.set_user_attr(CLAIM, asdict(claim))
+            return trial
 
-    def settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> None:
-        """Close ``trial``, with the ``values`` of a complete one; its outcome first, so that none ends without."""
+    def settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> bool:
+        """Close ``trial``, complete for Optuna if there are ``values``; its outcome first, so that none ends without.
+
+        False if it was closed before, by another coordinator that took this one for dead: that stays.
+        """
         fields = asdict(verdict)
-        trial.set_user_attr(RECORD, {name: fields[name] for name in ("reason", "duration", "traceback", "metrics")})
-        trial.set_user_attr(OUTCOME, verdict.outcome.value)
-        complete = verdict.outcome is Outcome.COMPLETE
-        self.study.tell(trial, values=list(values) if complete else None, state=STATES[verdict.outcome])
+        record = {name: fields[name] for name in RECORDED} | {"values": list(values)}
+        try:
+            trial.set_user_attr(RECORD, record)
+            trial.set_user_attr(OUTCOME, verdict.outcome.value)
+            self._tell(trial, verdict.outcome, values)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
+    def _tell(self, trial: Trial, outcome: Outcome, values: Sequence[float]) -> None:
+        state = TrialState.COMPLETE if values else STATES[outcome]
+        self.study.tell(trial, values=list(values) or None, state=state)
 
     def close_dead(self) -> int:
-        """Close the trials that a dead coordinator left RUNNING as ``crashed``; only for the one live coordinator."""
-        dead = [trial for trial in self.trials() if trial.state is TrialState.RUNNING]
-        for frozen in dead:
-            owner = frozen.user_attrs.get(CLAIM, {}).get("coordinator", "unknown")
-            reason = f"its coordinator ended without closing it ({owner})"
-            self.settle(Trial(self.study, frozen._trial_id), Verdict(Outcome.CRASHED, reason))
-        return len(dead)
+        """Close the trials that dead coordinators left RUNNING; how many of them are closed as ``crashed``.
+
+        One whose outcome was written already, just before its coordinator died, ends with that.
+        """
+        crashed = 0
+        with self.claiming():
+            living = self.presence.living()
+            for frozen in self.trials():
+                if frozen.state is not TrialState.RUNNING or _owner(frozen) in living:
+                    continue
+                trial = Trial(self.study, frozen._trial_id)
+                if OUTCOME in frozen.user_attrs:
+                    self._tell(trial, Outcome(frozen.user_attrs[OUTCOME]), frozen.user_attrs[RECORD]["values"])
+                    continue
+                reason = f"its coordinator ended without closing it ({_owner(frozen)})"
+                crashed += self.settle(trial, Verdict(Outcome.CRASHED, reason))
+        return crashed
+
+
+def _owner(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(CLAIM, {}).get("coordinator", "killed before it had signed"))
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
@@ -89,7 +129,7 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
 
 
 def record_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What is kept of ``trial``: coordinator, device, seed, reason, duration, traceback, metrics, where known."""
+    """What is kept of ``trial``, where known: the fields of its ``Claim``, and of its ``Verdict`` in ``RECORDED``."""
     return {**trial.user_attrs.get(CLAIM, {}), **trial.user_attrs.get(RECORD, {})}
 
 

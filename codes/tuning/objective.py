@@ -1,11 +1,10 @@
-"""What a study optimises, and when a running trial is to stop."""
+"""What a study optimises."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import optuna
 from omegaconf import DictConfig
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 
@@ -13,6 +12,7 @@ from codes.errors import UserError
 from codes.metrics import METRICS, direction
 from codes.tuning.outcomes import Outcome, Verdict
 
+ACCURACY = ("lae99", "mlae", "mae", "mse")
 MEASURED_LAST = {"inference_time"}  # unknown before a training ends, so that no pruner can follow it
 
 
@@ -51,19 +51,15 @@ class Objective:
             return Verdict(Outcome.DIVERGED, reason, verdict.metrics, verdict.duration)
         return verdict
 
-    def watch(self, trial: optuna.Trial) -> Callable[[int, Mapping[str, float]], str | None]:
-        """Judge of a running trial: from an epoch and its metrics, the reason to stop, or None."""
-        name = self.metrics[0]
+    def capped(self, loss_cap: float, metrics: Mapping[str, float]) -> list[float]:
+        """Values of a trial that was stopped because it would take too long, from the ``metrics`` it had then.
 
-        def judge(epoch: int, metrics: Mapping[str, float]) -> str | None:
-            if not self.is_single or name not in metrics:
-                return None
-            trial.report(metrics[name], epoch)
-            if epoch < self.epochs and trial.should_prune():  # at the last epoch there is nothing left to save
-                return f"{name} = {metrics[name]:.4g} at epoch {epoch}"
-            return None
-
-        return judge
+        An accuracy is ``loss_cap``, or what it was if that is worse; the inference time is the seconds that it trained.
+        Whatever else is known stays.
+        """
+        known = {**metrics, "inference_time": metrics["train_time"]}
+        capped = {name: max(loss_cap, metrics[name]) for name in ACCURACY if name in metrics}
+        return [{**known, **capped}[name] for name in self.metrics]
 
 
 def read_objective(config: DictConfig) -> Objective:

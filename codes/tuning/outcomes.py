@@ -6,14 +6,15 @@ outcome            valid   Optuna    meaning
 ``complete``       yes     COMPLETE  trained to its end
 ``pruned``         yes     PRUNED    stopped by the pruner
 ``diverged``       yes     PRUNED    NaN or infinite loss: a fact about the hyperparameters
-``time_pruned``    no      PRUNED    took too long
+``time_pruned``    no      PRUNED    would have taken too long; COMPLETE with capped values for several objectives
 ``out_of_memory``  no      PRUNED    did not fit; samplers ignore FAIL and would walk back into the wall
 ``crashed``        no      FAIL      its worker, or its coordinator, died
 ``failed``         no      FAIL      raised an error
 ``interrupted``    no      FAIL      stopped by the user, or with the study
 =================  ======  ========  =====================================================================
 
-PRUNED is legal in studies of several objectives too: NSGA-II reads COMPLETE trials only, TPE ranks PRUNED ones last.
+PRUNED is legal in studies of several objectives too: TPE ranks such trials last. NSGA-II reads COMPLETE trials only:
+so that it learns what takes too long, that is told as complete, with capped values (``Objective.capped``).
 """
 
 from collections.abc import Mapping
@@ -39,12 +40,19 @@ VALID = {Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED}
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a trial ended, and what is kept of it: all ``metrics`` by name, ``duration`` in seconds in the worker."""
+    """How a trial ended, and what is kept of it.
+
+    All ``metrics`` by name; ``duration``, seconds in the worker; ``epoch``, the last one evaluated; ``projected``,
+    seconds of training that all epochs take at the pace seen; ``peak_memory``, bytes on the device that trained.
+    """
 
     outcome: Outcome
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     duration: float = 0.0
     traceback: str = ""
+    epoch: int = 0
+    projected: float | None = None
+    peak_memory: int | None = None
     fatal: bool = False  # the next trial would end in the same way: a full disk
     broken: bool = False  # its worker cannot train again: a failed CUDA context

@@ -35,9 +35,9 @@ class Plan:
     devices: tuple[str, ...]
     folder: Path
 
-    def sampler(self, trials: int) -> BaseSampler:
-        """A sampler for a study of ``trials`` trials; with the first one's seed it would propose the first again."""
-        sampler: BaseSampler = _instantiate("sampler", self.config, trials)
+    def sampler(self, launch: int) -> BaseSampler:
+        """A sampler for the ``launch``-th launch of the study; with the seed of another it would propose the same."""
+        sampler: BaseSampler = _instantiate("sampler", self.config, launch)
         return sampler
 
 
@@ -49,8 +49,7 @@ def plan_study(config: DictConfig) -> Plan:
     pruner: BasePruner = _instantiate("pruner", config)
     check_pruner(pruner, objective, config.pruner)
     devices = resolve_devices(config.devices)
-    name = f"{config.tuning_id}_{config.surrogate.name}"
-    plan = Plan(name, config, space, objective, pruner, devices, Path(config.output_dir))
+    plan = Plan(config.study_name, config, space, objective, pruner, devices, Path(config.output_dir))
     plan.sampler(0)
     return plan
 

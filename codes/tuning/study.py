@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import check_config, keep_config
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import Plan, plan_study
+from codes.tuning.presence import Presence
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
 from codes.tuning.summary import closing, next_commands, opening, resume_command, write_trials
@@ -49,14 +51,13 @@ def run_study(
         prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with storage.opened(settings) as database:
-        ledger = _open(plan, database)
+    with storage.opened(settings) as database, _present(plan, database) as ledger:
         if ledger.is_full():
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {config.trials}")
         else:
             workers = _workers(plan, runner, warm_up)
             emit(opening(plan, workers[0].threads))
-            ledger.study.sampler = plan.sampler(len(ledger.trials()))
+            ledger.study.sampler = plan.sampler(ledger.presence.launch)
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
         emit(next_commands(ledger, plan, overrides))
@@ -68,8 +69,29 @@ def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
     return [Settings(device, threads, runner, warm_up, log) for device, log in zip(plan.devices, logs, strict=True)]
 
 
-def _open(plan: Plan, database: storage.Database) -> Ledger:
-    """The study's ledger, with the trials of dead coordinators closed; refuses another configuration than before."""
+@contextmanager
+def _present(plan: Plan, database: storage.Database) -> Iterator[Ledger]:
+    """The study's ledger, with this coordinator entered in it for as long as it lasts."""
+    claiming = partial(database.claiming, plan.name)
+    with claiming():  # one coordinator at a time makes the study
+        study = _open(plan, database)
+        presence = Presence(study)
+        others = presence.others()
+        presence.beat()
+    ledger = Ledger(study, plan.config.trials, presence, claiming)
+    try:
+        if others:
+            emit(f"the study is run by others too, which share its trials: {', '.join(others)}")
+        crashed = ledger.close_dead()
+        if crashed:
+            emit(f"{crashed} trials were running when their coordinator died; they are closed as crashed and replaced")
+        yield ledger
+    finally:
+        presence.leave()
+
+
+def _open(plan: Plan, database: storage.Database) -> optuna.Study:
+    """The study; refuses another configuration than before."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()  # to the job's log file, not over the bars
     study = optuna.create_study(
@@ -79,15 +101,11 @@ def _open(plan: Plan, database: storage.Database) -> Ledger:
         pruner=plan.pruner,
         load_if_exists=True,
     )
-    ledger = Ledger(study, plan.config.trials)
-    if ledger.trials():
+    if study.get_trials(deepcopy=False):
         check_config(plan.config, plan.folder)
     else:
         keep_config(plan.config, plan.folder)
-    dead = ledger.close_dead()
-    if dead:
-        emit(f"{dead} trials were running when their coordinator died; they are closed as crashed and replaced")
-    return ledger
+    return study
 
 
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EDQUOT, ENOSPC, EROFS
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import resolvers
+from codes.device import PeakMemory, device_model
 from codes.errors import Diverged, StopTraining, UserError
 from codes.tuning.outcomes import Outcome, Verdict
 
@@ -50,8 +51,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker can take trials; with a traceback: it cannot."""
+    """The worker can take trials, on a device of the model ``hardware``; with a traceback: it cannot."""
 
+    hardware: str = ""
     traceback: str = ""
 
 
@@ -86,13 +88,16 @@ def serve(connection: Connection, settings: Settings) -> None:
         runner: Runner = _load(settings.runner)
         if settings.warm_up is not None:
             _load(settings.warm_up)()
+        hardware, peak = device_model(settings.device), PeakMemory(settings.device)
     except Exception:
-        connection.send(Ready(traceback.format_exc()))
+        connection.send(Ready(traceback=traceback.format_exc()))
         return
-    connection.send(Ready())
+    connection.send(Ready(hardware))
     while True:
         job = inbox.get()
-        connection.send(_run(job, runner, connection, inbox))
+        peak.start()
+        verdict = _run(job, runner, connection, inbox)
+        connection.send(replace(verdict, peak_memory=peak.read()))
         _release_memory()
 
 

@@ -94,12 +94,41 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
     assert [trial.state for trial in study_in(tmp_path).trials] == [TrialState.RUNNING]
 
 
-def test_a_second_coordinator_is_refused_while_the_first_lives(start, tmp_path):
+def test_two_coordinators_share_one_budget_and_the_trials_of_the_one_that_dies(start, tmp_path):
     hold(tmp_path)
-    first = start("held", "trials=1")
+    first = start("held", "trials=9", "pruner=none")
     held_workers(tmp_path)
-    second = start("held", "trials=1")
-    _, err = finish(second)
-    assert second.returncode == 1
-    assert "another process runs the study 'robertson_MultiONet'" in err and "Traceback" not in err
-    assert first.poll() is None
+    release(tmp_path)
+    second = start("held", "trials=9", "pruner=none", "devices=[cpu,cpu]")
+    until(lambda: outcomes(tmp_path) == {"complete": 8})  # and the ninth is held
+    first.kill()
+    out, err = finish(second)
+    assert second.returncode == 0, err
+    assert "run by others too" in out and "another coordinator died; 1 trials" in out
+    assert outcomes(tmp_path) == {"complete": 9, "crashed": 1}
+
+
+def test_coordinators_that_start_at_the_same_instant_are_exact(start, tmp_path):
+    rivals = [start("quadratic", "trials=20", "devices=[cpu,cpu]") for _ in range(3)]
+    for rival in rivals:
+        _, err = finish(rival)
+        assert rival.returncode == 0, err
+    trials = study_in(tmp_path).trials
+    assert sum(outcomes(tmp_path).values()) == 20
+    assert sorted(record_of(trial)["seed"] for trial in trials) == list(range(42, 62))
+    assert len({trial.params["learning_rate"] for trial in trials}) == 20
+
+
+def test_eight_slots_killed_again_and_again_end_with_exactly_the_valid_trials(start, tmp_path):
+    slots = "devices=[cpu,cpu,cpu,cpu,cpu,cpu,cpu,cpu]"
+    for more in (3, 6):
+        study = start("quadratic", "trials=200", slots)
+        until(lambda enough=more: (tmp_path / "study.db").exists() and len(study_in(tmp_path).trials) >= enough)
+        study.kill()
+        study.communicate()
+    last = start("quadratic", "trials=60", slots)
+    _, err = finish(last)
+    assert last.returncode == 0, err
+    found = outcomes(tmp_path)
+    found.pop("crashed", None)
+    assert set(found) <= {"complete", "pruned"} and sum(found.values()) == 60

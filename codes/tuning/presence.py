@@ -1,0 +1,107 @@
+"""Which coordinators of a study live: each keeps an entry in the study, so that the trials of a dead one are found.
+
+A coordinator of this host and boot is alive as long as its process is. One of another host (or container) is alive as
+long as its heartbeat changes, seen from here on a monotonic clock: clocks of hosts differ and are set back.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+PREFIX = "coordinator:"  # of the study's user attributes
+BEAT = 20.0  # seconds between two heartbeats
+GRACE = 120.0  # seconds without one after which a coordinator of another host counts as dead
+
+
+class Presence:
+    """This process among the coordinators of ``study``; to be made by one of them at a time.
+
+    ``name`` is unique and readable, ``launch`` the number of coordinators that there have been before.
+    """
+
+    def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
+        self.study, self.clock = study, clock
+        self.own = _this_process()
+        self.name = f"{self.own['host']}:{self.own['pid']}:{uuid.uuid4().hex[:8]}"
+        self.launch = sum(name.startswith(PREFIX) for name in study.user_attrs)
+        self.count = 0
+        self.seen: dict[str, tuple[int, float]] = {}  # last heartbeat of others, and when it was new here
+
+    def beat(self) -> None:
+        """Say that this coordinator lives; the first call enters it."""
+        self.count += 1
+        self.study.set_user_attr(PREFIX + self.name, {**self.own, "beat": self.count})
+
+    def leave(self) -> None:
+        """Say that this coordinator has ended."""
+        self.study.set_user_attr(PREFIX + self.name, {**self.own, "beat": None})
+
+    def others(self) -> list[str]:
+        """Names of the other coordinators that live, or may live for all that is known yet."""
+        entries = {
+            name.removeprefix(PREFIX): entry
+            for name, entry in self.study.user_attrs.items()
+            if name.startswith(PREFIX) and name != PREFIX + self.name
+        }
+        return [name for name, entry in entries.items() if self._lives(name, entry)]
+
+    def living(self) -> set[str]:
+        """Names of all coordinators that live, this one included."""
+        return {self.name, *self.others()}
+
+    def _lives(self, name: str, entry: dict[str, Any]) -> bool:
+        if entry["beat"] is None:
+            return False
+        if entry["host"] == self.own["host"] and entry["boot"] != self.own["boot"]:
+            return False  # the host has been started anew since
+        if entry["processes"] == self.own["processes"] is not None:
+            return bool(_start_of(entry["pid"]) == entry["start"])
+        beat, since = self.seen.get(name, (None, 0.0))
+        if beat != entry["beat"]:
+            since = self.clock()
+            self.seen[name] = (entry["beat"], since)
+        return self.clock() - since < GRACE
+
+
+def _this_process() -> dict[str, Any]:
+    pid = os.getpid()
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    start = _start_of(pid)
+    return {
+        "host": socket.gethostname(),
+        "boot": boot,
+        "processes": _process_table(boot) if start is not None else None,
+        "pid": pid,
+        "start": start,
+    }
+
+
+def _process_table(boot: str | None) -> str | None:
+    """What tells apart where a process number means the same process: the boot and, in containers, the namespace."""
+    try:
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process started, in ticks since the boot, so that its number's next owner is not taken for it.
+
+    None where it does not run (or only waits to be reaped), and on systems without ``/proc``.
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    fields = stat.rpartition(")")[2].split() if stat else []
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
