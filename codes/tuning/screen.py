@@ -4,17 +4,21 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
-from codes.tuning.ledger import counts
+from codes.tuning.bars import Bars, Line, room
+from codes.tuning.ledger import counts, outcome_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import VALID, Outcome, Verdict
+from codes.tuning.pace import Clock, Pace, as_time
 
 log = logging.getLogger(__name__)
-REFRESH = 0.2  # seconds between two drawings of the bar while trials run
+REFRESH = 0.5  # seconds between two drawings of the bars
+HEARTBEAT = 60.0  # seconds between two lines of a log without a terminal
 
 
 def emit(text: str = "") -> None:
@@ -25,32 +29,81 @@ def emit(text: str = "") -> None:
         log.info(line)
 
 
-class Screen:
-    """Progress of one study: a bar on a terminal, else a line per finished trial. Any thread may call it."""
+@dataclass
+class Slot:
+    """What a slot does: which trial it trains and how far that has come, or without one its ``state``."""
 
-    def __init__(self, objective: Objective, target: int, trials: Sequence[FrozenTrial], slots: Sequence[str]) -> None:
-        self.slots = slots
+    device: str
+    state: str = "starting"
+    number: int | None = None
+    epoch: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def progress(self, epochs: int) -> str:
+        """Trial and epoch, aligned with those of other slots."""
+        if self.number is None:
+            return self.state
+        return f"#{self.number:<4d} epoch {self.epoch:{len(str(epochs))}d}/{epochs}"
+
+
+class Screen:
+    """Progress of one study: bars on a terminal, else a line per finished trial and one a minute that shows life.
+
+    Any thread may tell what has happened. That only writes it down: one thread of the screen's own draws, every
+    ``interval`` seconds, so that no training waits for a terminal.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        target: int,
+        trials: Sequence[FrozenTrial],
+        slots: Sequence[str],
+        *,
+        clock: Clock = time.monotonic,
+        interval: float | None = None,
+    ) -> None:
         self.objective = objective
         self.target = target
         self.ended = counts(trials)
-        self.best: float | None = None
+        self.front: list[list[float]] = []  # values of the best trials, none of them worse in all
         for trial in trials:
-            if trial.state is TrialState.COMPLETE:
-                self._compare(trial.values[0])
-        self.running: dict[int, int] = {}  # epoch of each running trial
-        self.shown = 0.0  # when the bar was last drawn
-        self.lock = threading.Lock()
-        self.bar = tqdm(
-            total=target, initial=self.valid, unit="trial", desc="valid trials", disable=not sys.stderr.isatty()
-        )
-
-    @property
-    def valid(self) -> int:
-        """Valid trials so far."""
-        return sum(self.ended.get(outcome, 0) for outcome in VALID)
+            if outcome_of(trial) is Outcome.COMPLETE:
+                self._compare(trial.values)
+        self.slots = [Slot(device) for device in slots]
+        self.pace = Pace(len(slots), clock)
+        self.lock = threading.Lock()  # guards all of the above
+        self.bars = Bars() if sys.stderr.isatty() else None
+        self.closed = threading.Event()
+        wait = interval or (HEARTBEAT if self.bars is None else REFRESH)
+        self.drawer = threading.Thread(target=self._keep_drawing, args=(wait,), name="screen", daemon=True)
+        self.drawer.start()
 
     def started(self, slot: int, number: int) -> None:
         """``slot`` trains trial ``number`` from now on."""
+        with self.lock:
+            self.slots[slot] = Slot(self.slots[slot].device, number=number)
+            self.pace.started(slot)
+
+    def evaluated(self, slot: int, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Trial ``number`` in ``slot`` has got as far as ``epoch``."""
+        with self.lock:
+            self.slots[slot].epoch, self.slots[slot].metrics = epoch, metrics
+            self.pace.advanced(slot, epoch / self.objective.epochs)
+
+    def finished(self, slot: int, number: int, verdict: Verdict) -> None:
+        """Trial ``number`` in ``slot`` has ended."""
+        with self.lock:
+            self.slots[slot] = Slot(self.slots[slot].device, "waiting")
+            self.pace.finished(slot, verdict.outcome in VALID)
+            self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
+            if verdict.outcome is Outcome.COMPLETE:
+                self._compare(self.objective.values(verdict.metrics))
+            line = self._finished_line(number, verdict, self.slots[slot].device)
+        if self.bars is None:
+            emit(line)
+        else:
+            log.info(line)
 
     def counted(self, ended: Mapping[Outcome, int]) -> None:
         """How many trials of the whole study have ended in each way, those of other coordinators too."""
@@ -59,54 +112,91 @@ class Screen:
 
     def lost(self, slot: int) -> None:
         """``slot`` is given up."""
-
-    def evaluated(self, slot: int, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A running trial has got as far as ``epoch``."""
         with self.lock:
-            self.running[number] = epoch
-            if not self.bar.disable and time.monotonic() - self.shown > REFRESH:
-                self._draw()
-
-    def finished(self, slot: int, number: int, verdict: Verdict) -> None:
-        """A trial has ended."""
-        with self.lock:
-            self.running.pop(number, None)
-            self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
-            if verdict.outcome is Outcome.COMPLETE:
-                self._compare(verdict.metrics[self.objective.metrics[0]])
-            line = self._line(number, verdict, self.slots[slot])
-            if self.bar.disable:
-                emit(line)
-            else:
-                log.info(line)
-                self._draw()
+            self.slots[slot] = Slot(self.slots[slot].device, "given up")
+            self.pace.lost(slot)
 
     def note(self, text: str) -> None:
         """Something else that the user should know."""
-        with self.lock:
-            emit(text)
+        emit(text)
 
     def close(self) -> None:
-        """End the bar; it stays on the screen."""
-        self.bar.close()
+        """End the drawing; the study's bar stays on the screen as it is last."""
+        self.closed.set()
+        self.drawer.join()
+        if self.bars is not None:
+            with self.lock:
+                self.bars.draw(list(self._lines()))
+            self.bars.close()
+            self.bars = None
 
-    def _line(self, number: int, verdict: Verdict, device: str) -> str:
+    @property
+    def valid(self) -> int:
+        """Valid trials so far."""
+        return sum(self.ended.get(outcome, 0) for outcome in VALID)
+
+    def heartbeat(self) -> str:
+        """The study in one line, with the trials that run."""
+        with self.lock:
+            parts = [f"{self.valid}/{self.target} valid, {self._summary()}"]
+            for slot in self.slots:
+                if slot.number is not None:
+                    parts.append(f"{slot.progress(self.objective.epochs)} {self._value(slot)}")
+            return "; ".join(" ".join(part.split()) for part in parts)
+
+    def _keep_drawing(self, interval: float) -> None:
+        while not self.closed.wait(interval):
+            if self.bars is None:
+                emit(self.heartbeat())
+                continue
+            with self.lock:
+                lines = list(self._lines())
+            self.bars.draw(lines)
+
+    def _lines(self) -> Iterator[Line]:
+        yield Line(f"valid trials {self.valid}/{self.target}", self._summary(), self.valid, self.target)
+        yield Line("  " + ", ".join(f"{self.ended[way]} {way.value}" for way in Outcome if self.ended.get(way)))
+        shown = room(len(self.slots))
+        width = max(len(slot.device) for slot in self.slots)
+        for slot in self.slots[:shown]:
+            total = self.objective.epochs if slot.number is not None else 0
+            left = f"  {slot.device:{width}s} {slot.progress(self.objective.epochs)}"
+            yield Line(left, self._value(slot), slot.epoch, total)
+        rest = self.slots[shown:]
+        if rest:
+            busy = sum(slot.number is not None for slot in rest)
+            yield Line(f"  and {len(rest)} more slots, {busy} of them training")
+
+    def _summary(self) -> str:
+        """When the study will be finished, and the best value or the size of the front."""
+        bound = "" if self.pace.valid else "<"  # before that, from the running trials, if all of them go to their end
+        left = self.pace.seconds_left(self.target - self.valid)
+        text = "ETA ?" if left is None else f"ETA {bound}{as_time(left)}"
+        if not self.front:
+            return text
+        if self.objective.is_single:
+            return f"{text}, best {self.objective.metrics[0]} {self.front[0][0]:.4g}"
+        return f"{text}, {len(self.front)} on the Pareto front"
+
+    def _value(self, slot: Slot) -> str:
+        """The first objective, where a running trial tells it."""
+        name = self.objective.metrics[0]
+        return f"{name} {slot.metrics[name]:.4g}" if name in slot.metrics else ""
+
+    def _finished_line(self, number: int, verdict: Verdict, device: str) -> str:
         what = verdict.reason
         if verdict.outcome is Outcome.COMPLETE:
             what = ", ".join(f"{name} = {verdict.metrics[name]:.4g}" for name in self.objective.metrics)
         ended = f"trial {number:<4d} {verdict.outcome.value:13s} {verdict.duration:7.1f} s  {device:6s}"
         return f"{ended}  {self.valid}/{self.target} valid  {what}"
 
-    def _draw(self) -> None:
-        parts = [f"{number} {outcome.value}" for outcome, number in self.ended.items()]
-        if self.best is not None:
-            parts.append(f"best {self.objective.metrics[0]} {self.best:.4g}")
-        parts += [f"#{number} {epoch / self.objective.epochs:.0%}" for number, epoch in sorted(self.running.items())]
-        self.bar.set_postfix_str(", ".join(parts), refresh=False)
-        self.bar.update(self.valid - self.bar.n)
-        self.bar.refresh()
-        self.shown = time.monotonic()
+    def _compare(self, values: Sequence[float]) -> None:
+        """Put ``values`` on the front unless a trial there is better, and take from it what is worse."""
+        signs = [1 if direction == "minimize" else -1 for direction in self.objective.directions]
 
-    def _compare(self, value: float) -> None:
-        better = min if self.objective.directions[0] == "minimize" else max
-        self.best = value if self.best is None else better(self.best, value)
+        def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+            gains = [sign * (b - a) for sign, a, b in zip(signs, one, other, strict=True)]
+            return min(gains) >= 0 and max(gains) > 0
+
+        if not any(beats(known, values) for known in self.front):
+            self.front = [*(known for known in self.front if not beats(values, known)), list(values)]

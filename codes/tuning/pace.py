@@ -1,0 +1,100 @@
+"""When a study will be finished, from what its slots have done since it was started."""
+
+import heapq
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Clock = Callable[[], float]  # seconds
+
+
+@dataclass
+class Running:
+    """A trial in a slot: when it started, and when it had come how far, as a fraction of its epochs."""
+
+    start: float
+    seen: float
+    fraction: float = 0.0
+
+    def whole(self) -> float | None:
+        """Seconds from its start to its last epoch at its speed so far; None before it has shown any."""
+        return (self.seen - self.start) / self.fraction if self.fraction > 0 else None
+
+    def left(self, mean: float, now: float) -> float:
+        """Seconds that it still takes: to the ``mean``, or once it is beyond that, to its last epoch."""
+        whole = mean if now - self.start < mean else self.whole() or 0.0
+        return max(0.0, self.start + whole - now)
+
+
+class Pace:
+    """Wall seconds that a slot needs for one valid trial, and the estimate of what is left that follows from them.
+
+    The seconds of all trials that ended in this launch, invalid ones too, are divided by the number of valid ones. So
+    the time that is lost on invalid trials is paid by the valid ones, as it will be in the rest of the study. Before
+    the first valid trial the running ones are continued to their last epoch at the speed that they have had so far:
+    an upper bound where a pruner stops some of them earlier.
+    """
+
+    def __init__(self, slots: int, clock: Clock = time.monotonic) -> None:
+        self.live = set(range(slots))
+        self.clock = clock
+        self.running: dict[int, Running] = {}
+        self.spent = 0.0  # seconds of slots in ended trials
+        self.valid = 0
+
+    def started(self, slot: int) -> None:
+        """``slot`` has a trial to train."""
+        self.running[slot] = Running(self.clock(), self.clock())
+
+    def advanced(self, slot: int, fraction: float) -> None:
+        """The trial in ``slot`` has done ``fraction`` of its epochs."""
+        if slot in self.running:
+            self.running[slot].seen = self.clock()
+            self.running[slot].fraction = fraction
+
+    def finished(self, slot: int, valid: bool) -> None:
+        """The trial in ``slot`` has ended."""
+        if slot in self.running:
+            self.spent += self.clock() - self.running.pop(slot).start
+            self.valid += valid
+
+    def lost(self, slot: int) -> None:
+        """``slot`` is given up."""
+        self.live.discard(slot)
+        self.running.pop(slot, None)
+
+    def seconds_per_valid(self) -> float | None:
+        """Mean over this launch; None while nothing is known."""
+        if self.valid:
+            return self.spent / self.valid
+        whole = [seconds for trial in self.running.values() if (seconds := trial.whole()) is not None]
+        return sum(whole) / len(whole) if whole else None
+
+    def seconds_left(self, missing: int) -> float | None:
+        """Until ``missing`` more trials are valid, each of the mean length, the running ones as far as they are.
+
+        Each slot starts its next trial when it has ended one: the last of the missing ones ends the study, while other
+        slots may have nothing left to do. None without a mean or without a slot.
+        """
+        mean = self.seconds_per_valid()
+        if missing <= 0:
+            return 0.0
+        if mean is None or not self.live:
+            return None
+        now = self.clock()
+        ends = [trial.left(mean, now) for trial in self.running.values()]
+        ends += [mean] * (len(self.live) - len(ends))
+        heapq.heapify(ends)
+        for _ in range(missing - 1):
+            heapq.heapreplace(ends, ends[0] + mean)
+        return ends[0]
+
+
+def as_time(seconds: float) -> str:
+    """``0:07``, ``12:34``, ``1:02:03``, ``3 d 04:05``."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24:02d}:{minutes:02d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
