@@ -74,6 +74,16 @@ def held(config, report, folder):
     return quadratic(config, report, folder)
 
 
+def timed(config, report, folder):
+    """Says that an epoch takes 10 ms, in every third trial after the first dozen 1 s."""
+    number = config.seed - 42
+    pace = 1.0 if number >= 12 and number % 3 == 0 else 0.01
+    costs = {"n_parameters": 3, "inference_time": 1e-3}
+    for epoch in range(config.trainer.evaluate_every, config.trainer.epochs + 1, config.trainer.evaluate_every):
+        report(epoch, {"lae99": 1.0, "train_time": pace * epoch, "n_parameters": 3})
+    return {"lae99": 1.0, "train_time": pace * config.trainer.epochs, **costs}
+
+
 def broken_warm_up():
     """Cannot start."""
     raise ImportError("libcudart.so: cannot open shared object file")

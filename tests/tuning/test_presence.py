@@ -1,0 +1,126 @@
+"""Who is taken for alive."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import optuna
+import pytest
+
+from codes.tuning.ledger import OUTCOME, RECORD, Ledger, outcome_of, record_of
+from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.presence import GRACE, PREFIX, Presence
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def study():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def entered(study, **changed):
+    """Enter a coordinator whose entry differs from this process's in what is ``changed``."""
+    other = Presence(study)
+    other.own |= changed
+    other.beat()
+    return other
+
+
+ELSEWHERE = {"host": "elsewhere", "boot": "b", "processes": "b pid:[1]"}
+
+
+def test_processes_of_this_host_live_as_long_as_they_run(study):
+    presence = Presence(study)
+    neighbour = entered(study)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        child = entered(study, pid=process.pid, start=Presence(study).own["start"])
+        assert presence.others() == [neighbour.name], "another process has its number now"
+        running = entered(study, pid=process.pid, start=subprocess_start(process.pid))
+        assert set(presence.others()) == {neighbour.name, running.name}
+        process.communicate()
+    assert presence.others() == [neighbour.name] and child.name not in presence.living()
+    neighbour.leave()
+    assert presence.living() == {presence.name}
+
+
+def subprocess_start(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[19]
+
+
+def test_other_hosts_live_as_long_as_their_heartbeat_changes(study, clock):
+    presence, other = Presence(study, clock), entered(study, **ELSEWHERE)
+    for _ in range(5):
+        assert presence.others() == [other.name]
+        clock.now += GRACE - 1
+        other.beat()
+    assert presence.others() == [other.name]
+    clock.now += GRACE
+    assert presence.others() == []
+    other.beat()  # it had only been asleep
+    assert presence.others() == [other.name]
+
+
+def test_a_host_that_was_started_anew_has_none_of_its_coordinators(study):
+    entered(study, boot="the one before", processes="the one before pid:[1]")
+    assert Presence(study).others() == []
+
+
+def test_launches_are_counted(study):
+    assert [entered(study).launch for _ in range(3)] == [0, 1, 2]
+    assert sum(name.startswith(PREFIX) for name in study.user_attrs) == 3
+
+
+@pytest.fixture
+def ledger_of(study):
+    return lambda presence: Ledger(study, 10, presence, nullcontext)
+
+
+def test_trials_of_the_dead_are_closed_and_those_of_the_living_are_not(study, ledger_of, clock):
+    away = ledger_of(entered(study, **ELSEWHERE))
+    here = ledger_of(Presence(study, clock))
+    away.claim("cpu", "a CPU", 42), here.claim("cpu", "a CPU", 42)
+    unsigned = study.ask()
+    assert here.close_dead() == 1
+    assert [outcome_of(trial) for trial in study.trials] == [None, None, Outcome.CRASHED]
+    assert "before it had signed" in record_of(study.trials[unsigned.number])["reason"]
+    clock.now += GRACE
+    assert here.close_dead() == 1
+    assert outcome_of(study.trials[0]) is Outcome.CRASHED and outcome_of(study.trials[1]) is None
+
+
+def test_a_result_that_was_written_before_its_coordinator_died_is_kept(study, ledger_of):
+    away = ledger_of(entered(study, **ELSEWHERE))
+    trial = away.claim("cpu", "a CPU", 42)
+    trial.set_user_attr(RECORD, {"values": [0.5], "metrics": {"lae99": 0.5}})
+    trial.set_user_attr(OUTCOME, "complete")  # and killed before it could tell
+    away.presence.leave()
+    assert study.trials[0].state.name == "RUNNING"
+    here = ledger_of(Presence(study))
+    assert here.close_dead() == 0
+    assert here.valid() == 1 and study.best_value == 0.5
+
+
+def test_a_trial_that_another_coordinator_closed_stays_as_it_is(study, ledger_of, clock):
+    away = ledger_of(entered(study, **ELSEWHERE))
+    trial = away.claim("cpu", "a CPU", 42)
+    here = ledger_of(Presence(study, clock))
+    here.close_dead()
+    clock.now += GRACE
+    here.close_dead()
+    assert not away.settle(trial, Verdict(Outcome.COMPLETE), [0.5])
+    assert outcome_of(study.trials[0]) is Outcome.CRASHED and here.valid() == 0
