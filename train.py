@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from codes import cli, resolvers, schema
 from codes.metrics import METRICS
@@ -35,23 +35,15 @@ def settings(config: DictConfig) -> schema.TrainConfig:
     return OmegaConf.to_object(OmegaConf.merge(schema.TrainConfig, part))  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=1)
-def prepared_data(dataset: str, device: str) -> "PreparedData":
-    """Data of a dataset config (as YAML), read and moved to the device once per process."""
-    from codes.data import load_data
-
-    typed = OmegaConf.merge(schema.DatasetConfig, OmegaConf.create(dataset))
-    return load_data(OmegaConf.to_object(typed), device)  # type: ignore[arg-type]
-
-
 def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:
     """Data on its device, and the device's name; refuses a config out of range before anything is loaded."""
+    from codes.data import load_data_once
     from codes.device import resolve_device
     from codes.training import check_config
 
     check_config(config)
     device = resolve_device(config.device)
-    return prepared_data(OmegaConf.to_yaml(config.dataset), device), device
+    return load_data_once(OmegaConf.to_yaml(config.dataset), device), device
 
 
 def run_trial(config: DictConfig, report: Report, folder: Path) -> dict[str, float]:
@@ -73,7 +65,7 @@ def warm_up() -> None:
     training.warm_up(resolve_device(resolvers.device_slot()))
 
 
-@hydra.main(config_path="conf", config_name="train")
+@hydra.main(config_path="conf", config_name="train", execution_whitelist=["codes.callbacks.*"])
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
     from codes.training import evaluate, save_artifact, train, write_history, write_metrics
@@ -129,7 +121,7 @@ def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder:
 
 def tell(text: str) -> None:
     """A line for the screen and the log file."""
-    print(text)  # noqa: T201
+    tqdm.write(text)  # above any bar
     log.info(text)
 
 

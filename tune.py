@@ -13,12 +13,15 @@ schema.register()
 resolvers.register()
 
 
-@hydra.main(config_path="conf", config_name="tune")
-def main(config: DictConfig) -> None:
-    """Run the study that was composed; its trials are those of ``train.py``."""
+@hydra.main(config_path="conf", config_name="tune", execution_whitelist=["codes.callbacks.*"])
+def main(config: DictConfig) -> dict[str, str]:
+    """Run the study that was composed; its trials are those of ``train.py``. Returns its row in a multirun's table."""
+    from codes.tuning.stages import narrow
     from codes.tuning.study import run_study
 
-    run_study(
+    if config.fine is not None:  # search_space=fine
+        narrow(config, prepare)
+    return run_study(
         config,
         runner="train:run_trial",
         prepare=prepare,

@@ -17,11 +17,13 @@ LAYERS = {
     "cli": 0,
     "device": 0,
     "limits": 0,
+    "bounds": 0,
     "data": 1,
     "surrogates": 1,
     "training": 2,
     "storage": 2,
     "tuning": 3,
+    "callbacks": 4,
 }
 
 

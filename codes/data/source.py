@@ -1,10 +1,11 @@
 """Where a dataset comes from: a file of the user, a built-in ODE system, or a public record."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING, MissingMandatoryValue
+from omegaconf import MISSING, MissingMandatoryValue, OmegaConf
 
 from codes.data.hdf5 import read_dataset
 from codes.data.prepared import PreparedData, prepare
@@ -15,6 +16,13 @@ from codes.schema import DatasetConfig
 def load_data(config: DatasetConfig, device: torch.device | str = "cpu") -> PreparedData:
     """Locate, read, check and scale a dataset, and move it to ``device``."""
     return prepare(read_dataset(locate(config)), config, overwrite=True).to(device)
+
+
+@lru_cache(maxsize=1)
+def load_data_once(config: str, device: str) -> PreparedData:
+    """Data of a dataset config, given as YAML, which stay on the device for the next training of this process."""
+    typed = OmegaConf.merge(DatasetConfig, OmegaConf.create(config))
+    return load_data(OmegaConf.to_object(typed), device)  # type: ignore[arg-type]
 
 
 def locate(config: DatasetConfig) -> Path:

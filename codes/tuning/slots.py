@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-from codes.device import resolve_device, visible_gpus
+from codes.device import expand_devices, resolve_device
 from codes.errors import UserError
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.worker import Answer, Job, Progress, Ready, Settings, serve
@@ -26,13 +26,7 @@ def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
     """One device per slot. ``auto`` stands for every visible GPU, or for the CPU where there is none."""
     if not devices:
         raise UserError("devices must have at least one entry, but is []; for example devices=[cpu] or devices=[auto]")
-    resolved: list[str] = []
-    for device in devices:
-        if device == "auto":
-            resolved += visible_gpus() or ["cpu"]
-        else:
-            resolved.append(device if device == "cpu" else resolve_device(device))
-    return tuple(resolved)
+    return tuple(name if name == "cpu" else resolve_device(name) for name in expand_devices(devices))
 
 
 def threads_per_slot(slots: int) -> int:
@@ -47,6 +41,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         context = multiprocessing.get_context("spawn")
         self.settings = settings
+        self.hardware = ""  # model of its device, once it is ready
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, settings), daemon=True)
         self.process.start()
@@ -60,6 +55,7 @@ class Worker:
         assert isinstance(message, Ready)
         if message.traceback:
             raise StartError(message.traceback)
+        self.hardware = message.hardware
 
     def run(self, job: Job, on_progress: OnProgress) -> Verdict:
         """Run one trial. ``on_progress(epoch, metrics)`` returns None, or the reason to stop."""

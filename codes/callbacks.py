@@ -1,0 +1,196 @@
+"""Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings, so they enforce nothing.
+
+A parallel launcher sends them to the process of each job, with what ``on_multirun_start`` has set.
+"""
+
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from codes import resolvers
+from codes.cli import explain
+from codes.device import expand_devices
+from codes.files import write_atomically
+from codes.tuning.tables import table
+
+log = logging.getLogger(__name__)
+HELD: list[FileLock] = []  # until this process ends: a lock that nothing refers to is let go
+
+
+class MultirunCallback(Callback):
+    """Has a temporary folder that all jobs of a multirun on this host know, and that ends with it."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="codes-multirun-"))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder)
+
+
+class DeviceSlots(MultirunCallback):
+    """Gives each process that runs jobs of a multirun one of ``devices``: ``${device_slot:}`` in the job's config.
+
+    Devices are not checked here, where a refusal would be a warning; the job does. A job for which something goes
+    wrong here finds the name of no device, and ends, instead of sharing the first one with all others.
+    """
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.mode is not RunMode.MULTIRUN:
+            return
+        resolvers.register()  # the process of a parallel job has not run the script
+        os.environ[resolvers.DEVICE_SLOT_VARIABLE] = f"none of {list(config.devices)}"
+        assert self.folder is not None
+        slot, devices = hold_slot(self.folder), expand_devices(config.devices)
+        os.environ[resolvers.DEVICE_SLOT_VARIABLE] = devices[slot % len(devices)]
+        log.info("slot %d, device %s", slot, devices[slot % len(devices)])
+
+
+class WorkerProcesses(Callback):
+    """Ends the processes that a job has left, in whatever way it ended: the next study has the devices to itself."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        left = multiprocessing.active_children()
+        for process in left:
+            process.kill()
+        for process in left:
+            process.join()
+            log.warning("process %d was left by this job and is ended", process.pid)
+
+
+class Summary(MultirunCallback):
+    """Says which job of a multirun begins, and in the end what came out of each; a bar over all jobs on a terminal.
+
+    What came out of a job is what its task returned: columns of a table, or the values of ``objective.metrics``.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self.fixed: set[str] = set()  # keys that have one value in all jobs
+        self.total: int | None = None
+        self.process = os.getpid()
+        self.bar: tqdm | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        super().on_multirun_start(config)
+        overrides = parse(config.hydra.overrides.task)
+        self.fixed = {override.get_key_element() for override in overrides if not override.is_sweep_override()}
+        self.total = number_of_jobs(config.hydra.sweeper, overrides)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.folder is None:
+            return
+        tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
+        if self.bar is None and self.process == os.getpid():  # not in a parallel job
+            self.bar = tqdm(total=self.total, desc="multirun", unit=self.noun, disable=None)
+        self._keep(config, {"failure": "did not end"})
+        of = f" of {self.total}" if self.total else ""
+        tqdm.write(f"{self.noun} {config.hydra.job.num + 1}{of}: {self._name(config)}")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self.folder is None:
+            return
+        self._keep(config, results(config, job_return))
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.folder is None:
+            return
+        if self.bar is not None:
+            self.bar.close()
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
+        rows = [json.loads(path.read_text()) for path in paths]
+        if rows:
+            tqdm.write(f"\n{columns(rows)}")
+        if self.total is not None and len(rows) < self.total:
+            tqdm.write(f"{self.total - len(rows)} of {self.total} did not start")
+        super().on_multirun_end(config)
+
+    def _keep(self, config: DictConfig, result: Mapping[str, str]) -> None:
+        assert self.folder is not None
+        folder = os.path.relpath(config.hydra.runtime.output_dir, config.hydra.runtime.cwd)
+        row = {self.noun: self._name(config), **result, "folder": folder}
+        write_atomically(self.folder / f"{config.hydra.job.num}.json", json.dumps(row))
+
+    def _name(self, config: DictConfig) -> str:
+        """What makes this job differ from the others: the overrides that the sweeper chose."""
+        return " ".join(text for text in config.hydra.overrides.task if text.partition("=")[0] not in self.fixed)
+
+
+@lru_cache(maxsize=1)
+def hold_slot(folder: Path) -> int:
+    """Smallest number that no other living process holds; this one holds it until it ends, in whatever way."""
+    for number in itertools.count():
+        lock = FileLock(folder / f"slot_{number}", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        HELD.append(lock)
+        break
+    return number
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Overrides as Hydra reads them."""
+    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
+
+
+def number_of_jobs(sweeper: DictConfig, overrides: list[Override]) -> int | None:
+    """Jobs of a multirun by the arithmetic of Hydra's basic sweeper; other sweepers decide as they go."""
+    if not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        return None
+    defaults = parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])
+    (jobs,) = BasicSweeper.split_arguments([*defaults, *overrides], None)
+    return len(jobs)
+
+
+def results(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
+    """Columns of a job's row: what its task returned, or why it failed."""
+    value = job_return._return_value  # the public property prints when the job has failed
+    if job_return.status is not JobStatus.COMPLETED:
+        return {"failure": cause(value)}
+    if isinstance(value, Mapping):
+        return {str(name): str(column) for name, column in value.items()}
+    if isinstance(value, float | tuple):
+        values = value if isinstance(value, tuple) else (value,)
+        return {name: f"{number:.4g}" for name, number in zip(config.objective.metrics, values, strict=True)}
+    return {}
+
+
+def cause(error: BaseException) -> str:
+    """One line that says why a job failed."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    text = explain(error) if isinstance(error, Exception) else None
+    lines = (text or f"{type(error).__name__}: {error}").splitlines()
+    return lines[0]
+
+
+def columns(rows: list[dict[str, str]]) -> str:
+    """``rows`` as a table with every column that occurs, the folder last."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
+    return table([*names, "folder"], [[row.get(name, "") for name in (*names, "folder")] for row in rows])
