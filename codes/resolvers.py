@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from codes.bounds import leaves, refine
 
 DEVICE_SLOT_VARIABLE = "CODES_DEVICE_SLOT"
 
@@ -42,6 +44,20 @@ def population(trials: int) -> int:
     return max(4, min(50, trials // 5))
 
 
+def fine_bounds(known: Any, explore: Any, factor: float, names: Any) -> DictConfig:
+    """Search space around the configuration ``known``: a range for every number that the space ``explore`` tunes."""
+    plain: list[Any] = [OmegaConf.to_container(node, resolve=True) for node in (known, explore)]
+    space = OmegaConf.create()
+    for name, entry in refine(plain[0], plain[1], factor, None if names is None else list(names)).ranges.items():
+        OmegaConf.update(space, name, entry)
+    return space
+
+
+def fine_budget(search_space: Any) -> int:
+    """Valid trials of a fine study: ten for each parameter."""
+    return max(10 * sum(1 for _ in leaves(search_space)), 10)
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "device_slot": device_slot,
     "eq": lambda a, b: bool(a == b),
@@ -54,7 +70,10 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "or": lambda *conditions: any(conditions),
     "first_look": first_look,
     "population": population,
+    "fine_bounds": fine_bounds,
+    "fine_budget": fine_budget,
     "choices": choices,
+    "absolute": os.path.abspath,
 }
 
 

@@ -194,6 +194,7 @@ class TrainRunConfig(TrainConfig):
 class FineConfig:
     """What the fine stage refines, and how far around."""
 
+    name: str = MISSING  # of the stage, at the end of the names of its study, its folder and its summary
     study: str = MISSING  # whose best trial is the centre, where it has one
     factor: float = limited(Limit(1, above=True))
     parameters: Optional[list[str]] = None
@@ -202,14 +203,15 @@ class FineConfig:
 
 @dataclass
 class KnownConfig:
-    """Centre of the fine stage: sections of the config, and the trial that they come from, if they do."""
+    """Centre of the fine stage: the sections of the config, and the trial whose parameters tune.py writes into them."""
 
     surrogate: Any = MISSING
     trainer: Any = MISSING
     dataset: Any = MISSING
-    study: Optional[str] = None
+    study: Optional[str] = None  # null: the centre is what was composed
     trial: Optional[int] = None
     values: Optional[dict[str, float]] = None
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

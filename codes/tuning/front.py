@@ -1,0 +1,90 @@
+"""Which trials are best: of one objective an order, of several a Pareto front and its knee.
+
+Only trials with the outcome ``complete`` take part. Optuna's own ``best_trials`` also knows trials that ran out of
+time: in a study of several objectives they are told with capped values, which nothing has reached.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from optuna.trial import FrozenTrial
+
+from codes.tuning.ledger import outcome_of
+from codes.tuning.objective import Objective
+from codes.tuning.outcomes import Outcome
+
+
+def best_trials(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
+    """Complete trials of a single objective, best first; of several their Pareto front, best first metric first."""
+    if not objective.is_single:
+        return pareto_front(trials, objective)
+    return sorted(_complete(trials), key=lambda trial: _losses(trial, objective))
+
+
+def pareto_front(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
+    """Complete trials that no other one beats: at least as good in all metrics and better in one.
+
+    In the order of the first metric, best first. Of trials with the same values all stay.
+    """
+    front: list[FrozenTrial] = []
+    for trial in sorted(_complete(trials), key=lambda trial: _losses(trial, objective)):
+        values = _losses(trial, objective)  # what beats it comes before it in this order, and so does the front
+        if not any(_dominates(_losses(other, objective), values) for other in front):
+            front.append(trial)
+    return front
+
+
+def knee(front: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
+    """The trial of a Pareto front with the largest distance to the chord between its extremes, towards the ideal.
+
+    Each metric is made a loss (a maximised one counts negatively), its logarithm is taken where the whole front is
+    positive, as for errors and times, and it is scaled to [0, 1] over the front. Two extremes are then (0, 1) and
+    (1, 0), and the distance to their chord is ``(1 - x - y) / sqrt(2)``; with more metrics the chord is the plane on
+    which the coordinates add up to one. So the knee has the smallest sum of coordinates. On a front that bends away
+    from the ideal no trial is below the chord and an extreme is returned; so it is for one and two trials. Among equals
+    the better first metric decides.
+
+    Sources: I. Das, On characterizing the "knee" of the Pareto curve based on Normal-Boundary Intersection, Structural
+    Optimization 18, 107-115 (1999); for the scaled chord V. Satopaa et al., Finding a "kneedle" in a haystack, ICDCSW
+    2011, 166-171.
+
+    Raises:
+        ValueError: the front is empty.
+    """
+    if not front:
+        raise ValueError("an empty front has no knee")
+    columns = [_scaled(column) for column in zip(*(_logarithmic(front, objective)), strict=True)]
+    points = list(zip(*columns, strict=True))
+    # Rounded, so that trials on the chord are equals whatever the last digits of their sums are.
+    return min(zip(points, front, strict=True), key=lambda pair: (round(sum(pair[0]), 9), pair[0]))[1]
+
+
+def _complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if outcome_of(trial) is Outcome.COMPLETE]
+
+
+def _losses(trial: FrozenTrial, objective: Objective) -> tuple[float, ...]:
+    pairs = zip(trial.values, objective.directions, strict=True)
+    return tuple(-value if direction == "maximize" else value for value, direction in pairs)
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _logarithmic(front: Sequence[FrozenTrial], objective: Objective) -> list[tuple[float, ...]]:
+    """Losses of each trial, in metrics that are positive on the whole front those of their logarithms."""
+    positive = [min(column) > 0 for column in zip(*(trial.values for trial in front), strict=True)]
+    return [
+        tuple(
+            math.copysign(1, loss) * math.log(abs(loss)) if takes_log else loss
+            for loss, takes_log in zip(_losses(trial, objective), positive, strict=True)
+        )
+        for trial in front
+    ]
+
+
+def _scaled(column: Sequence[float]) -> list[float]:
+    """From 0 (the least) to 1 (the greatest); 0 where all are equal."""
+    low, span = min(column), max(column) - min(column)
+    return [(value - low) / span if span else 0.0 for value in column]
