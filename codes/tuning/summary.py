@@ -10,8 +10,10 @@ from typing import Any
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import METRICS
+from codes.tuning.front import best_trials
 from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
 from codes.tuning.objective import Objective, first_looks
 from codes.tuning.plan import Plan
@@ -22,7 +24,7 @@ WIDTH = 96  # of a suggested command
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
 # First names of overrides that train.py does not know.
 ONLY_TUNE = {"tuning_id", "output_dir", "trials", "devices", "max_invalid", "search_space", "storage", "sampler"}
-ONLY_TUNE |= {"pruner", "experiment", "hydra"}
+ONLY_TUNE |= {"pruner", "experiment", "hydra", "study_name", "fine", "known", "explore", "time_pruning", "loss_cap"}
 
 
 def opening(plan: Plan, threads: int) -> str:
@@ -48,7 +50,7 @@ def closing(ledger: Ledger, plan: Plan) -> str:
     ended = counts(ledger.trials())
     facts = {"trials": ", ".join(f"{number} {outcome.value}" for outcome, number in ended.items())}
     facts["table"] = str(plan.folder / "trials.csv")
-    best = best_trials(ledger, plan.objective)
+    best = best_trials(ledger.trials(), plan.objective)
     if not best:
         return f"\n{_aligned(facts)}"
     facts["models"] = str(plan.folder / "models" / "<trial>")
@@ -64,19 +66,14 @@ def closing(ledger: Ledger, plan: Plan) -> str:
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     """What to type next, ready to be copied."""
     lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
-    best = best_trials(ledger, plan.objective)
+    best = best_trials(ledger.trials(), plan.objective)
     if best:
         lines += ["train with the best hyperparameters, score on the held-out split"]
         lines += [train_command(plan, best[0], overrides)]
+        if plan.config.fine is None:
+            lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
+            lines += [fine_command(plan, overrides)]
     return "\n".join(lines)
-
-
-def best_trials(ledger: Ledger, objective: Objective) -> list[FrozenTrial]:
-    """Complete trials, best first, or the Pareto front in the order of its first metric; as many as are shown."""
-    if not objective.is_single:
-        return sorted(ledger.study.best_trials, key=lambda trial: trial.values[0])[:SHOWN_FRONT]
-    complete = [trial for trial in ledger.trials() if trial.state is TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: trial.values[0], reverse=objective.directions[0] == "maximize")[:SHOWN]
 
 
 def train_command(plan: Plan, best: FrozenTrial, overrides: Sequence[str]) -> str:
@@ -85,10 +82,20 @@ def train_command(plan: Plan, best: FrozenTrial, overrides: Sequence[str]) -> st
     keys = {parameter.name: parameter.key for parameter in plan.space}
     groups = {"dataset": config.dataset.name, "surrogate": config.surrogate.name}
     values = {"trainer.epochs": config.trainer.epochs, "trainer.batch_size": config.trainer.batch_size}
+    if config.known is not None:  # a fine study: what it does not tune is as its centre has it
+        values |= {key_of(name): value for name, value in config.known.parameters.items()}
     values |= {keys[name]: value for name, value in best.params.items() if name in keys}
     settled = {**groups, **values}
     kept = [text for text in overrides if _key(text) not in settled and _key(text).split(".")[0] not in ONLY_TUNE]
     return _command("train.py", [*_assignments(groups), *kept, *_assignments(values)])
+
+
+def fine_command(plan: Plan, overrides: Sequence[str]) -> str:
+    """The fine stage around the best of this study."""
+    own = {"search_space", "study_name", "output_dir", "trials"}
+    kept = [text for text in overrides if _key(text).split(".")[0] not in own]
+    other = [] if plan.name == f"{plan.config.tuning_id}_{plan.config.surrogate.name}" else [f"fine.study={plan.name}"]
+    return _command("tune.py", [*kept, "search_space=fine", *other])
 
 
 def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
@@ -128,9 +135,10 @@ def _describe_pruner(plan: Plan) -> str:
 
 
 def _results(trials: Sequence[FrozenTrial], objective: Objective) -> str:
+    shown = trials[: SHOWN if objective.is_single else SHOWN_FRONT]
     rows = [
         (str(trial.number), *(f"{value:.4g}" for value in trial.values), f"{record_of(trial).get('duration', 0):.1f} s")
-        for trial in trials
+        for trial in shown
     ]
     return table(("trial", *objective.metrics, "duration"), rows)
 
