@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 SHORTEST = 8  # columns of a bar beside a long text
 SIZE = (80, 24)  # columns and rows of a terminal that does not say
-LEAST = 3  # rows besides the slots': the study, its outcomes, what is typed next
+LEAST = 4  # rows besides the slots': a multirun, the study, its outcomes, what is typed next
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class Bars:
         """Show ``lines``; the first one stays when the bars are closed."""
         columns, height = terminal_size()
         while len(self.rows) < len(lines):
-            position = len(self.rows)
-            self.rows.append(tqdm(total=1, position=position, leave=position == 0, bar_format=" "))
+            self.rows.append(tqdm(total=1, leave=not self.rows, bar_format=" "))  # below a multirun's bar
         blank = [Line("")] * (len(self.rows) - len(lines))
         for row, line in zip(self.rows, [*lines, *blank], strict=True):
             row.ncols, row.nrows = columns - 1, height - 1  # a full last column would begin a new row

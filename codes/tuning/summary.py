@@ -2,33 +2,45 @@
 
 import csv
 import io
+import re
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from optuna.pruners import HyperbandPruner, NopPruner
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import METRICS
-from codes.tuning.front import best_trials
-from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
+from codes.schema import TrainRunConfig, TuneConfig
+from codes.tuning.front import best_trials, knee
+from codes.tuning.ledger import Ledger, outcome_of, record_of
 from codes.tuning.objective import Objective, first_looks
+from codes.tuning.origins import origin_of
+from codes.tuning.outcomes import Outcome
+from codes.tuning.pace import as_time
 from codes.tuning.plan import Plan
 from codes.tuning.space import as_override
 from codes.tuning.tables import table
 
 WIDTH = 96  # of a suggested command
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
-# First names of overrides that train.py does not know.
-ONLY_TUNE = {"tuning_id", "output_dir", "trials", "devices", "max_invalid", "search_space", "storage", "sampler"}
-ONLY_TUNE |= {"pruner", "experiment", "hydra", "study_name", "fine", "known", "explore", "time_pruning", "loss_cap"}
+# First names of overrides that train.py does not know, or that mean something else there.
+ONLY_TUNE = {field.name for field in fields(TuneConfig)} - {field.name for field in fields(TrainRunConfig)}
+ONLY_TUNE |= {"devices", "experiment", "hydra"}
+KEPT = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "hardware", "coordinator")
 
 
-def opening(plan: Plan, threads: int) -> str:
-    """What is tuned, in which ranges, by what, on which slots, and where everything goes."""
+def opening(plan: Plan, threads: int, address: str = "", origins: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What is tuned, in which ranges, by what, on which slots, and where everything goes.
+
+    ``address`` is that of the storage; ``origins`` says of each parameter where its range comes from.
+    """
     config, objective = plan.config, plan.objective
     goals = [f"{direction} {name}" for name, direction in zip(objective.metrics, objective.directions, strict=True)]
     unit = f" ({METRICS[objective.metrics[0]].unit})" if objective.is_single else ""
@@ -37,30 +49,47 @@ def opening(plan: Plan, threads: int) -> str:
         "objective": ", ".join(goals) + unit,
         "sampler": str(config.sampler["_target_"]).rpartition(".")[2],
         "pruner": _describe_pruner(plan),
+        "time pruning": "on" if config.time_pruning else "off",
+        "warm start": "on" if config.warm_start else "off",
         "slots": f"{', '.join(plan.devices)} ({threads} CPU thread{'s' if threads > 1 else ''} each)",
-        "storage": str(config.storage.path),
+        "storage": address,
         "outputs": str(plan.folder),
+        "resume": f"on_config_change={config.on_config_change}",
     }
-    rows = [(tuned.name, tuned.range, "" if tuned.when is None else str(tuned.when)) for tuned in plan.space]
-    return f"{_aligned(facts)}\n\n{table(('tuned', 'range', 'when'), rows)}\n"
+    rows = [(tuned.name, tuned.range, origin_of(tuned.name, origins), readable(tuned.when)) for tuned in plan.space]
+    return f"{_aligned(facts)}\n\n{table(('tuned', 'range', 'from', 'when'), rows)}\n"
+
+
+def readable(condition: str | bool | None) -> str:
+    """``${eq:${surrogate.optimizer},sgd}`` as ``eq(optimizer, sgd)``; a bare name is an attribute of the surrogate."""
+    if condition is None:
+        return ""
+    text, before = as_override(condition), ""
+    while text != before:
+        before = text
+        text = re.sub(r"\$\{(?:surrogate\.)?([\w.]+)\}", r"\1", text)
+        text = re.sub(r"\$\{(\w+):([^${}]*)\}", lambda call: f"{call[1]}({re.sub(', *', ', ', call[2])})", text)
+    return text
 
 
 def closing(ledger: Ledger, plan: Plan) -> str:
-    """The best trials or the Pareto front, how all trials ended, and where everything lies."""
-    ended = counts(ledger.trials())
-    facts = {"trials": ", ".join(f"{number} {outcome.value}" for outcome, number in ended.items())}
-    facts["table"] = str(plan.folder / "trials.csv")
-    best = best_trials(ledger.trials(), plan.objective)
-    if not best:
-        return f"\n{_aligned(facts)}"
-    facts["models"] = str(plan.folder / "models" / "<trial>")
-    title = "best trials" if plan.objective.is_single else "Pareto front"
-    parameters = [
-        (name, f"{value:.6g}" if isinstance(value, float) else as_override(value))
-        for name, value in best[0].params.items()
-    ]
-    hyperparameters = table((f"trial {best[0].number}", ""), parameters)
-    return f"\n{title}\n{_results(best, plan.objective)}\n\n{hyperparameters}\n\n{_aligned(facts)}"
+    """How all trials ended and the time that went into them, the best ones or the Pareto front, where everything lies.
+
+    Only trials with the outcome ``complete`` are results.
+    """
+    trials = ledger.trials()
+    facts = {"table": str(plan.folder / "trials.csv")}
+    best = best_trials(trials, plan.objective)
+    parts = [_spent(trials)]
+    if best:
+        chosen = _chosen(best, plan.objective)
+        parameters = [
+            (name, f"{value:.6g}" if isinstance(value, float) else as_override(value))
+            for name, value in chosen.params.items()
+        ]
+        parts += [_results(best, chosen, plan.objective), table((f"trial {chosen.number}", ""), parameters)]
+        facts["models"] = str(plan.folder / "models" / "<trial>")
+    return "\n\n".join(["", *parts, _aligned(facts)])
 
 
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
@@ -68,8 +97,9 @@ def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
     best = best_trials(ledger.trials(), plan.objective)
     if best:
-        lines += ["train with the best hyperparameters, score on the held-out split"]
-        lines += [train_command(plan, best[0], overrides)]
+        which = "the best hyperparameters" if plan.objective.is_single else "the hyperparameters of the knee"
+        lines += [f"train with {which}, score on the held-out split"]
+        lines += [train_command(plan, _chosen(best, plan.objective), overrides)]
         if plan.config.fine is None:
             lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
             lines += [fine_command(plan, overrides)]
@@ -106,19 +136,42 @@ def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
 
 
 def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective) -> None:
-    """One row per trial: number, outcome, objectives, hyperparameters, duration, device, seed, reason."""
+    """One row per trial: number, outcome, objectives if it is complete, hyperparameters, and what is ``KEPT`` of it."""
     names = sorted({name for trial in trials for name in trial.params})
-    kept = ("duration", "device", "seed", "reason")
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["number", "outcome", *objective.metrics, *names, *kept])
+    writer.writerow(["number", "outcome", *objective.metrics, *names, *KEPT])
     for trial in trials:
         outcome, record = outcome_of(trial), record_of(trial)
-        values = trial.values if trial.state is TrialState.COMPLETE else [""] * len(objective.metrics)
+        values = trial.values if outcome is Outcome.COMPLETE else [""] * len(objective.metrics)
         parameters = [trial.params.get(name, "") for name in names]
         ended = outcome.value if outcome else trial.state.name.lower()
-        writer.writerow([trial.number, ended, *values, *parameters, *(record.get(name, "") for name in kept)])
+        writer.writerow([trial.number, ended, *values, *parameters, *(record.get(name, "") for name in KEPT)])
     write_atomically(path, text.getvalue())
+
+
+def _chosen(best: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
+    """The trial to go on with."""
+    return best[0] if objective.is_single else knee(best, objective)
+
+
+def _spent(trials: Sequence[FrozenTrial]) -> str:
+    """Trials and time per outcome."""
+    numbers: defaultdict[Outcome, int] = defaultdict(int)
+    seconds: defaultdict[Outcome, float] = defaultdict(float)
+    for trial in trials:
+        outcome = outcome_of(trial)
+        if outcome is not None:
+            numbers[outcome] += 1
+            seconds[outcome] += record_of(trial).get("duration", 0.0)
+    whole = sum(seconds.values())
+    rows = [
+        (outcome.value, str(numbers[outcome]), as_time(seconds[outcome]), f"{seconds[outcome] / (whole or 1):.0%}")
+        for outcome in Outcome
+        if numbers[outcome]
+    ]
+    rows.append(("in all", str(sum(numbers.values())), as_time(whole), ""))
+    return table(("outcome", "trials", "time", "share"), rows)
 
 
 def _describe_pruner(plan: Plan) -> str:
@@ -134,17 +187,28 @@ def _describe_pruner(plan: Plan) -> str:
     return name
 
 
-def _results(trials: Sequence[FrozenTrial], objective: Objective) -> str:
-    shown = trials[: SHOWN if objective.is_single else SHOWN_FRONT]
+def _results(best: Sequence[FrozenTrial], chosen: FrozenTrial, objective: Objective) -> str:
+    """The first of the best trials, or the front with its knee; ``chosen`` is among them."""
+    shown = best[: SHOWN if objective.is_single else SHOWN_FRONT]
+    shown = [*shown, *([] if chosen in shown else [chosen])]
     rows = [
-        (str(trial.number), *(f"{value:.4g}" for value in trial.values), f"{record_of(trial).get('duration', 0):.1f} s")
+        (
+            str(trial.number),
+            *(f"{value:.4g}" for value in trial.values),
+            f"{record_of(trial).get('duration', 0):.1f} s",
+            "knee" if trial is chosen and not objective.is_single else "",
+        )
         for trial in shown
     ]
-    return table(("trial", *objective.metrics, "duration"), rows)
+    title = "best trials" if objective.is_single else f"Pareto front of {len(best)} trials"
+    if not objective.is_single and len(shown) < len(best):
+        title += f", {len(shown)} of them shown"
+    return f"{title}\n{table(('trial', *objective.metrics, 'duration', ''), rows)}"
 
 
 def _aligned(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"{name:11s}{value}" for name, value in facts.items())
+    width = max(map(len, facts)) + 2
+    return "\n".join(f"{name:{width}s}{value}" for name, value in facts.items())
 
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:

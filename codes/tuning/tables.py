@@ -4,12 +4,14 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-WIDEST = 44  # characters of a cell; longer ones go on in the next line
+WIDTH = 98  # characters of a row
+WIDEST, NARROWEST = 44, 12  # characters of a cell; longer ones go on in the next line
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> str:
-    """``rows`` under ``header``, columns as wide as their content."""
-    cells = [[_lines(cell) for cell in row] for row in (header, *rows)]
+    """``rows`` under ``header``, columns as wide as their content where that leaves room for the others."""
+    room = _room([header, *rows], WIDTH - indent - 2 * (len(header) - 1))
+    cells = [[_lines(cell, width) for cell, width in zip(row, room, strict=True)] for row in (header, *rows)]
     widths = [max(len(line) for row in cells for line in row[column]) for column in range(len(header))]
     lines = []
     for row in cells:
@@ -19,5 +21,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2)
     return "\n".join(lines)
 
 
-def _lines(cell: str) -> list[str]:
-    return textwrap.wrap(cell, WIDEST, break_long_words=False, break_on_hyphens=False) or [""]
+def _room(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Width of each column: its content's, and where that is too much in all, the widest ones give way."""
+    room = [min(WIDEST, max(len(cell) for cell in column)) for column in zip(*rows, strict=True)]
+    while sum(room) > width and max(room) > NARROWEST:
+        room[room.index(max(room))] -= 1
+    return room
+
+
+def _lines(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, max(1, width), break_long_words=False, break_on_hyphens=False) or [""]

@@ -207,7 +207,7 @@ def test_a_time_pruned_trial_is_never_on_the_front(capsys):
     assert "4 on the Pareto front" in screen.heartbeat()
 
 
-@pytest.mark.parametrize(("columns", "rows", "shown"), [(80, 24, 12), (60, 10, 6), (40, 4, 0)])
+@pytest.mark.parametrize(("columns", "rows", "shown"), [(80, 24, 12), (60, 10, 5), (40, 5, 0)])
 def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown, on_terminal):
     terminal = on_terminal(columns, rows)
     screen = Screen(ACCURACY, 20, [], ["cuda:0"] * 12, interval=3600)
@@ -234,7 +234,7 @@ def test_a_study_in_a_terminal_is_interrupted_and_goes_on(tmp_path):
         command = [sys.executable, "-m", "tests.tuning.studies", str(tmp_path), RUNNERS + "held", "devices=[cpu,cpu]"]
         return subprocess.Popen(command, cwd=ROOT, stdout=terminal.slave, stderr=terminal.slave, start_new_session=True)
 
-    terminal = Terminal(100, 24)
+    terminal = Terminal(200, 24)
     (tmp_path / "out").mkdir()
     hold(tmp_path)
     with launch() as process:

@@ -1,12 +1,117 @@
-"""What is kept and shown of a study, without running one."""
+"""What is read before and after a study, without running one."""
 
+import csv
+from contextlib import nullcontext
+
+import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
 
-from codes.errors import UserError
-from codes.tuning.fidelity import changes, check_config, keep_config
-from codes.tuning.summary import resume_command
+from codes.tuning.ledger import Ledger
+from codes.tuning.plan import plan_study
+from codes.tuning.presence import Presence
+from codes.tuning.summary import closing, next_commands, opening, readable, resume_command, write_trials
 from codes.tuning.tables import table
 from tests.tuning.studies import composed
+
+CLAIM = {"coordinator": "host pid 7", "device": "cuda:0", "hardware": "H200", "seed": 42}
+COLUMNS = "number,outcome,lae99,inference_time,learning_rate,duration,device,seed,reason,epoch,projected,peak_memory"
+
+
+def ended(outcome, seconds, *values, rate=1e-3, **record):
+    """A trial as the ledger leaves it; with values it is complete for Optuna, whatever its outcome."""
+    return create_trial(
+        state=TrialState.COMPLETE if values else TrialState.PRUNED,
+        values=values or None,
+        params={"learning_rate": rate},
+        distributions={"learning_rate": FloatDistribution(1e-5, 1e-2, log=True)},
+        user_attrs={"outcome": outcome, "claim": CLAIM, "record": {"duration": seconds, "reason": "", **record}},
+    )
+
+
+@pytest.fixture
+def dual(tmp_path):
+    """A plan for accuracy and inference time, and a ledger: a front of three, its knee trial 1; see the others."""
+    plan = plan_study(composed(tmp_path, "objective=dual"))
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    study.add_trials(
+        [
+            ended("complete", 3600, 0.01, 1.0, rate=1e-4),
+            ended("complete", 1800, 0.02, 0.02, rate=2e-4),
+            ended("complete", 900, 1.0, 0.01, rate=3e-4),
+            ended("complete", 900, 2.0, 2.0),
+            ended("time_pruned", 7200, 100.0, 1e-9, epoch=40, projected=18000.5, peak_memory=1024),
+            ended("diverged", 0.2, reason="diverged: the loss is nan in epoch 3"),
+        ]
+    )
+    return plan, Ledger(study, 5, Presence(study), nullcontext)
+
+
+def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
+    plan, ledger = dual
+    lines = [line.split() for line in closing(ledger, plan).splitlines()]
+    start = lines.index(["Pareto", "front", "of", "3", "trials"])
+    assert lines[start + 2 : start + 6] == [
+        ["0", "0.01", "1", "3600.0", "s"],
+        ["1", "0.02", "0.02", "1800.0", "s", "knee"],
+        ["2", "1", "0.01", "900.0", "s"],
+        [],
+    ]
+    assert lines[start + 6 : start + 8] == [["trial", "1"], ["learning_rate", "0.0002"]]
+    assert "surrogate.learning_rate=0.0002" in next_commands(ledger, plan, [])
+
+
+def test_where_the_time_went(dual):
+    plan, ledger = dual
+    lines = [line.split() for line in closing(ledger, plan).splitlines()]
+    start = lines.index(["outcome", "trials", "time", "share"])
+    assert lines[start + 1 : start + 5] == [
+        ["complete", "4", "2:00:00", "50%"],
+        ["diverged", "1", "0:01", "0%"],
+        ["time_pruned", "1", "2:00:00", "50%"],
+        ["in", "all", "6", "4:00:01"],
+    ]
+
+
+def test_the_table_of_trials(dual, tmp_path):
+    plan, ledger = dual
+    write_trials(tmp_path / "trials.csv", ledger.trials(), plan.objective)
+    with (tmp_path / "trials.csv").open() as file:
+        assert file.readline().strip() == f"{COLUMNS},hardware,coordinator"
+        rows = list(csv.reader(file))
+    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,H200,host pid 7"
+    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,H200,host pid 7"
+    assert rows[5][8] == "diverged: the loss is nan in epoch 3"
+
+
+def test_without_a_result_there_is_none_to_show(dual):
+    plan, ledger = dual
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    study.add_trials([trial for trial in ledger.trials() if trial.user_attrs["outcome"] != "complete"])
+    empty = Ledger(study, 5, ledger.presence, nullcontext)
+    assert "front" not in closing(empty, plan) and "train.py" not in next_commands(empty, plan, [])
+
+
+def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path):
+    plan = plan_study(composed(tmp_path, "time_pruning=false", "devices=[cpu,cpu]", whole_space=True))
+    mine = "command line (over experiment/mine.yaml, MultiONet.yaml, common.yaml)"
+    text = opening(plan, 1, "a file", {"learning_rate": mine, "momentum": "common.yaml"})
+    rows = {row.split()[0]: row.split()[1:] for row in text.splitlines() if row.strip()}
+    assert rows["momentum"] == ["0.5", "..", "0.99", "common.yaml", "eq(optimizer,", "sgd)"]
+    assert rows["hidden_size"] == ["16", "..", "256,", "log", "config"]
+    assert rows["learning_rate"][:4] == ["1e-05", "..", "0.01,", "log"]
+    assert rows["slots"][:2] == ["cpu,", "cpu"] and rows["storage"] == ["a", "file"]
+    assert "time pruning  off" in text
+    assert all(len(row) < 100 for row in text.splitlines())
+
+
+def test_conditions_are_written_as_calls():
+    assert readable(None) == "" and readable(True) == "true"
+    assert readable("${surrogate.coeff_network}") == "coeff_network"
+    assert readable("${gt:${dataset.n_parameters},0}") == "gt(dataset.n_parameters, 0)"
+    nested = "${and:${in:${surrogate.optimizer},[sgd,adamw]},${not:${surrogate.bias}}}"
+    assert readable(nested) == "and(in(optimizer, [sgd, adamw]), not(bias))"
 
 
 def test_columns_are_aligned_and_long_cells_go_on_below():
@@ -19,26 +124,10 @@ def test_columns_are_aligned_and_long_cells_go_on_below():
     ]
 
 
-def test_changes_name_keys_that_differ_are_new_or_are_gone():
-    stored = {"trials": 20, "trainer": {"epochs": 100, "keep": "best"}, "seed": 1}
-    now = {"trials": 40, "trainer": {"epochs": 50, "keep": "best", "resume": False}}
-    assert changes(stored, now) == [
-        ("trainer.epochs", "100", "50"),
-        ("seed", "1", "-"),
-        ("trainer.resume", "-", "False"),
-    ]
-
-
-def test_a_kept_config_is_the_same_config(tmp_path):
-    config = composed(tmp_path, whole_space=True)
-    keep_config(config, tmp_path)
-    check_config(config, tmp_path)
-    check_config(composed(tmp_path, "trials=99", "devices=[cpu,cpu]", whole_space=True), tmp_path)
-    with pytest.raises(UserError, match=r"search_space.learning_rate.high +0.01 +0.1"):
-        check_config(composed(tmp_path, "search_space.learning_rate.high=0.1", whole_space=True), tmp_path)
-    (tmp_path / "optuna_config.yaml").unlink()
-    with pytest.raises(UserError, match="missing"):
-        check_config(config, tmp_path)
+def test_wide_columns_give_way():
+    rows = table(("a", "b", "c", "d"), [("name", *[" ".join(["word"] * 8)] * 3)]).splitlines()
+    assert max(map(len, rows)) <= 98 and len(rows) == 3
+    assert "".join(rows).count("word") == 24
 
 
 def test_the_command_to_go_on_replaces_the_budget_and_stays_narrow():
