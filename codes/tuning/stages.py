@@ -24,7 +24,7 @@ from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome
 from codes.tuning.plan import plan_study
 from codes.tuning.screen import emit
-from codes.tuning.space import as_override
+from codes.tuning.space import SECTION, as_override
 
 
 def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
@@ -40,6 +40,8 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
     Raises:
         UserError: nothing can be refined, ``fine.parameters`` names what cannot, or that study had another objective.
     """
+    if not OmegaConf.is_interpolation(config, SECTION):
+        raise UserError(f"{SECTION}=fine draws its ranges itself; remove +{SECTION}, see fine.factor, fine.parameters")
     objective = _checked_objective(config)
     prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)
@@ -47,7 +49,8 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
         best = _best(config.fine.study, database.storage, objective)
         kept = _kept(config, database.storage)
     if kept is not None:
-        config.known, config.explore = _plain(kept.known), _plain(kept.explore)
+        OmegaConf.update(config, "known", _plain(kept.known), force_add=True)
+        config.explore = _plain(kept.explore)
     elif best is not None:
         _centre(config, best, objective)
     for name, value in config.known.parameters.items():
