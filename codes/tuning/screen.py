@@ -74,6 +74,7 @@ class Screen:
         self.pace = Pace(len(slots), clock)
         self.lock = threading.Lock()  # guards all of the above
         self.bars = Bars() if sys.stderr.isatty() else None
+        logging.captureWarnings(self.bars is not None)  # else they are written over the bars
         self.closed = threading.Event()
         wait = interval or (HEARTBEAT if self.bars is None else REFRESH)
         self.drawer = threading.Thread(target=self._keep_drawing, args=(wait,), name="screen", daemon=True)
@@ -129,6 +130,7 @@ class Screen:
                 self.bars.draw(list(self._lines()))
             self.bars.close()
             self.bars = None
+            logging.captureWarnings(False)
 
     @property
     def valid(self) -> int:

@@ -15,6 +15,7 @@ import threading
 
 import pytest
 
+from codes.console import AboveBars
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pace import Pace, as_time
@@ -218,15 +219,17 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     lines = list(screen._lines())
     screen.bars.draw(lines)
     emit("a line {among} others")
+    for name in ("codes", "optuna.storages", "py.warnings"):
+        AboveBars().handle(logging.makeLogRecord({"name": name, "msg": f"a warning of {name}"}))
     screen.bars.draw(lines)
     screen.close()
     emit("after the end")
     sys.stderr.close()
     found = terminal.rows()
     assert len(lines) == 2 + shown + (shown < 12)
-    assert re.match(r"valid trials 9/20 \|█+[^|]* *\| ETA", found[1])
-    assert found[0] == "a line {among} others" and found[2] == "after the end"
-    assert not any(found[3:])
+    assert found[:3] == ["a line {among} others", "a warning of codes", "a warning of py.warnings"]
+    assert re.match(r"valid trials 9/20 \|█+[^|]* *\| ETA", found[3])
+    assert found[4] == "after the end" and not any(found[5:])
 
 
 def test_a_study_in_a_terminal_is_interrupted_and_goes_on(tmp_path):
