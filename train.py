@@ -65,7 +65,7 @@ def warm_up() -> None:
     training.warm_up(resolve_device(resolvers.device_slot()))
 
 
-@hydra.main(config_path="conf", config_name="train", execution_whitelist=["codes.callbacks.*"])
+@hydra.main(config_path="conf", config_name="train", execution_whitelist=["codes.callbacks.*", "codes.console.*"])
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
     from codes.training import evaluate, save_artifact, train, write_history, write_metrics
