@@ -4,12 +4,12 @@ from contextlib import AbstractContextManager
 
 from codes.errors import UserError
 from codes.schema import StorageConfig
-from codes.storage import sqlite
+from codes.storage import journal, memory, postgres, sqlite
 from codes.storage.database import Database
 
 __all__ = ["BACKENDS", "Database", "opened"]
 
-BACKENDS = {"sqlite": sqlite}
+BACKENDS = {"sqlite": sqlite, "postgres": postgres, "journal": journal, "memory": memory}
 
 
 def opened(config: StorageConfig) -> AbstractContextManager[Database]:

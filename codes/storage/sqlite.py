@@ -2,10 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy
 from filelock import FileLock
@@ -13,14 +12,21 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from codes.errors import UserError
-from codes.schema import StorageConfig
+from codes.schema import FileStorageConfig
 from codes.storage.database import Database
+from codes.storage.locks import claiming, lock_path
+from codes.storage.mounts import refuse_network
 
 BUSY_TIMEOUT = 60.0  # seconds to wait for another writer
+OWN_TABLES = {"studies", "version_info", "alembic_version"}
+ELSEWHERE = (
+    "SQLite's locks do not hold there, and a study can be destroyed; "
+    "use storage=journal or storage=postgres, or set storage.path to a folder of this host"
+)
 
 
 @contextmanager
-def opened(config: StorageConfig) -> Iterator[Database]:
+def opened(config: FileStorageConfig) -> Iterator[Database]:
     """The file at ``config.path``, made with its tables when there is none.
 
     Raises ``UserError`` naming the file when it cannot be written, is no database, or is of another Optuna version.
@@ -29,27 +35,32 @@ def opened(config: StorageConfig) -> Iterator[Database]:
     with _named_errors(path):
         storage = open_file(path)
         try:
-            yield Database(storage, partial(_claiming, path), str(config.path))
+            yield Database(storage, partial(claiming, path), str(config.path))
         finally:
             storage.engine.dispose()
 
 
 def open_file(path: Path) -> RDBStorage:
     """The Optuna storage in the file ``path``."""
+    refuse_network("storage.path", path, ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
     url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    with FileLock(_lock_file(path, "schema")):  # two processes that create the same tables crash each other
+    with FileLock(lock_path(path, "schema")):  # two processes that create the same tables crash each other
+        _check_file(path)
         try:
             return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
         except RuntimeError as error:
             raise UserError(f"storage.path {path}: {error}") from error
 
 
-@contextmanager
-def _claiming(path: Path, study_name: str) -> Iterator[None]:
-    """A lock of the operating system on a file beside the database."""
-    with FileLock(_lock_file(path, f"study-{study_name}")):
-        yield
+def _check_file(path: Path) -> None:
+    """Refuse a database of something else before anything is written to it."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not tables & OWN_TABLES:
+        raise UserError(f"storage.path {path}: is a database of something else, with {', '.join(sorted(tables)[:3])}")
 
 
 @contextmanager
@@ -70,10 +81,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
-
-
-def _lock_file(path: Path, name: str) -> Path:
-    return path.with_name(f".{path.name}.{quote(name, safe='')}.lock")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -10,13 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from codes.errors import UserError
-from codes.schema import StorageConfig
+from codes.schema import FileStorageConfig, StorageConfig
 from codes.storage import opened
 
 
 @pytest.fixture
 def config(tmp_path):
-    return StorageConfig("sqlite", str(tmp_path / "a folder" / "study.db"))
+    return FileStorageConfig("sqlite", str(tmp_path / "a folder" / "study.db"))
 
 
 @pytest.fixture
@@ -86,14 +86,14 @@ def test_of_another_optuna_version(config):
 def test_a_folder_in_the_way(tmp_path):
     with (
         pytest.raises(UserError, match="unable to open database file"),
-        opened(StorageConfig("sqlite", str(tmp_path))),
+        opened(FileStorageConfig("sqlite", str(tmp_path))),
     ):
         pass
 
 
 def test_an_unknown_backend_lists_the_options():
     with pytest.raises(UserError, match="must be one of sqlite"):
-        opened(StorageConfig("oracle", "study.db"))
+        opened(StorageConfig("oracle"))
 
 
 def test_failures_while_it_runs_name_the_file(config):

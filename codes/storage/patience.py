@@ -1,0 +1,62 @@
+"""Waiting for a database server that restarts or drops its connections."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import TypeVar
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds
+# SQLSTATE: connection exceptions, deadlock and serialisation, shutdown or start-up, no connection left, a standby
+PASSING = ("08", "40", "57P", "53300", "25006")
+FAILURES = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+def patiently(attempt: Callable[[], Result], patience: float, revive: Callable[[], None]) -> Result:
+    """Result of ``attempt``, made again while the server is away, for at most ``patience`` seconds.
+
+    ``attempt`` may have succeeded on the server before its connection broke: made again, it must find that out.
+    ``revive`` is called before each further attempt.
+    """
+    end = time.monotonic() + patience
+    for number in count():
+        try:
+            return attempt()
+        except FAILURES as error:
+            if not is_passing(error) or time.monotonic() > end:
+                raise
+            if number == 0:
+                log.warning("the database does not answer; trying again for %.0f s (%s)", patience, first_cause(error))
+        time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**number))
+        revive()
+    raise AssertionError("count() does not end")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the server was only away or busy; not if it refused what it was asked, or its disk is full."""
+    return any(isinstance(link, sqlalchemy.exc.DBAPIError) and _is_lost(link) for link in _chain(error))
+
+
+def first_cause(error: BaseException) -> str:
+    """Last link of the chain of causes, in one line."""
+    return " ".join(str(list(_chain(error))[-1]).split())
+
+
+def _is_lost(error: sqlalchemy.exc.DBAPIError) -> bool:
+    code = getattr(error.orig, "pgcode", None)
+    if code is None:  # not said by the server: there was none to say it
+        return error.connection_invalidated or isinstance(error, sqlalchemy.exc.OperationalError)
+    return code.startswith(PASSING)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,166 @@
+"""Studies in PostgreSQL: a private server on this host (``mode: local``) or one that others look after (``remote``)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import psycopg2
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from psycopg2 import errors, sql
+
+from codes import limits
+from codes.errors import UserError
+from codes.schema import PostgresConfig
+from codes.storage.claims import Claims
+from codes.storage.connect import Connect, remote
+from codes.storage.database import Database
+from codes.storage.patient import PatientStorage
+
+DRIVER = "postgresql+psycopg2://"  # no address: `Connect` knows it, so no URL can show a password
+
+
+@contextmanager
+def opened(config: PostgresConfig) -> Iterator[Database]:
+    """The database that ``config`` describes; made, with its schema and tables, where that is allowed.
+
+    Raises ``UserError`` naming the server when it cannot be reached or entered, lacks rights or room, or stays away
+    for longer than ``config.retry_for`` in mid-study.
+    """
+    limits.check(config, "storage")
+    if config.mode == "remote":
+        with _opened(config, Connect(config, partial(remote, config)), lambda: None) as database:
+            yield database
+        return
+    from codes.storage.server import Server  # for Unix only
+
+    server = Server(config)
+    with server.running(), _opened(config, Connect(config, server.connection), server.ensure) as database:
+        yield database
+
+
+@contextmanager
+def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]) -> Iterator[Database]:
+    with _named_errors(connect):
+        _make_database(connect)
+        _check_room(config, connect)
+        claims = Claims(_engine(connect, 1, config.retry_for), config.schema or "", config.retry_for, revive)
+        try:
+            with claims.claiming("", "tables"):  # two processes that create the same tables crash each other
+                storage = _storage(config, connect, revive)
+            try:
+                yield Database(storage, partial(claims.claiming, "study"), connect.address())
+            finally:
+                storage.engine.dispose()
+        finally:
+            claims.close()
+
+
+def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None]) -> PatientStorage:
+    _make_schema(connect)
+    try:
+        return PatientStorage(_engine_settings(connect, config.pool_size, config.retry_for), config.retry_for, revive)
+    except sqlalchemy.exc.ProgrammingError as error:
+        if not isinstance(error.orig, errors.InsufficientPrivilege):
+            raise
+        request = f"GRANT USAGE, CREATE ON SCHEMA {_quoted(config.schema or 'public')} TO {_quoted(connect.user())};"
+        raise _ask_for(connect, "may not make tables", request) from error
+    except RuntimeError as error:
+        raise UserError(f"storage {connect.address()}: {error}") from error
+
+
+def _make_database(connect: Connect) -> None:
+    """Make the database if it is missing."""
+    try:
+        connect().close()
+        return
+    except psycopg2.OperationalError:
+        if not _is_missing(connect):
+            raise
+    with connect.session("postgres") as cursor:
+        try:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(connect.database)))
+        except (errors.DuplicateDatabase, errors.UniqueViolation):
+            pass  # by another coordinator just now
+        except errors.InsufficientPrivilege as error:
+            request = f"CREATE DATABASE {_quoted(connect.database)} OWNER {_quoted(connect.user())};"
+            raise _ask_for(connect, "there is no such database, and it may not be made", request) from error
+
+
+def _is_missing(connect: Connect) -> bool:
+    try:
+        with connect.session("postgres") as cursor:
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (connect.database,))
+            return cursor.fetchone() is None
+    except psycopg2.OperationalError:
+        return False
+
+
+def _make_schema(connect: Connect) -> None:
+    """Make the schema, if one is named and missing."""
+    if connect.schema is None:
+        return
+    with connect.session() as cursor:
+        cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (connect.schema,))
+        if cursor.fetchone() is not None:
+            return
+        try:
+            cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(connect.schema)))
+        except errors.InsufficientPrivilege as error:
+            request = f"CREATE SCHEMA {_quoted(connect.schema)} AUTHORIZATION {_quoted(connect.user())};"
+            raise _ask_for(connect, "there is no such schema, and it may not be made", request) from error
+
+
+def _check_room(config: PostgresConfig, connect: Connect) -> None:
+    """Refuse to start where the server has not enough connections left for this coordinator."""
+    with connect.session() as cursor:
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,"
+            " (SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend')"
+        )
+        allowed, taken = cursor.fetchone() or (0, 0)
+    needed = config.pool_size + 1
+    if taken + needed > allowed:
+        raise UserError(
+            f"storage {connect.address()}: {taken} of {allowed} connections are taken, and a coordinator takes up to "
+            f"{needed}; set a smaller storage.pool_size, run fewer coordinators, or have max_connections raised"
+        )
+
+
+def _engine(connect: Connect, size: int, patience: float) -> sqlalchemy.Engine:
+    settings = _engine_settings(connect, size, patience)
+    return sqlalchemy.create_engine(DRIVER, isolation_level="AUTOCOMMIT", **settings)
+
+
+def _engine_settings(connect: Connect, size: int, patience: float) -> dict[str, object]:
+    """At most ``size`` connections; who waits for one waits at least as long as its holder may for the server."""
+    wait = 2 * patience + 60
+    return {
+        "creator": connect,
+        "pool_size": size,
+        "max_overflow": 0,
+        "pool_timeout": wait,
+        "pool_pre_ping": True,
+    }
+
+
+@contextmanager
+def _named_errors(connect: Connect) -> Iterator[None]:
+    """Turn failures of the database inside into one ``UserError`` that names the server and the cause."""
+    try:
+        yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error) as error:
+        raise UserError(f"storage {connect.address()}: {_root(error)}") from error
+
+
+def _root(error: BaseException) -> str:
+    """The server's own words."""
+    return _root(error.__cause__) if error.__cause__ is not None else " ".join(str(error).split())
+
+
+def _ask_for(connect: Connect, problem: str, request: str) -> UserError:
+    return UserError(f"storage {connect.address()}: {problem}; ask the server's administrator for\n    {request}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

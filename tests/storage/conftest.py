@@ -1,0 +1,137 @@
+"""Real PostgreSQL servers for the tests: a private one, and one that plays the part of somebody else's."""
+
+import os
+import shutil
+import socket
+import tempfile
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from codes import resolvers, schema
+from codes.errors import UserError
+from codes.schema import PostgresConfig
+from codes.storage.binaries import find_binaries
+from tests.command import ROOT
+
+
+def storage_config(*overrides):
+    """What tune.py composes from conf/ with ``overrides``."""
+    schema.register()
+    resolvers.register()
+    with initialize_config_dir(str(ROOT / "conf")):
+        return OmegaConf.to_object(compose("tune", overrides=list(overrides)).storage)
+
+
+@pytest.fixture(scope="session")
+def binaries():
+    """The folder with PostgreSQL's programs. CI installs them: there, a test without them fails."""
+    try:
+        return find_binaries(None, None, "")
+    except UserError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def open_folder():
+    """A folder that everybody may enter, as the server's account must; pytest's own are for their owner alone."""
+    folder = Path(tempfile.mkdtemp(prefix="codes-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def template(binaries, open_folder):
+    """The files of a server that was made and stopped: a copy starts in a fraction of the time that making takes."""
+    config = local_config(open_folder / "template")
+    with server_of(config).running():
+        pass
+    with open(open_folder / "template/data/postgresql.conf", "a") as settings:
+        settings.write("fsync = off\n")  # nobody cuts the power in a test, and the disk may be slow
+    return Path(config.data_dir)
+
+
+@pytest.fixture(scope="session")
+def local(template):
+    """A private server that runs for the whole session."""
+    config = local_config(template)
+    with server_of(config).running():
+        yield config
+
+
+@pytest.fixture
+def fresh(template, open_folder):
+    """Configuration of a private server of the test's own, which does not run yet."""
+    folder = open_folder / uuid.uuid4().hex
+    copy(template, folder)
+    return local_config(folder)
+
+
+def copy(template, folder):
+    """Copy a server's files, with their owners, while it may run for others."""
+    from codes.storage.server import Server
+
+    with Server(local_config(template))._changing():
+        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("postmaster.pid", ".s.PGSQL*"))
+    for path in (template / "data", *(template / "data").rglob("*")):
+        twin = folder / path.relative_to(template)
+        if twin.exists():
+            os.chown(twin, path.stat().st_uid, path.stat().st_gid)
+
+
+@pytest.fixture(scope="session")
+def foreign(template, open_folder):
+    """Somebody else's server, always at the same port, with its administrator's connection settings."""
+    copy(template, open_folder / "foreign")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = server_of(local_config(open_folder / "foreign", port=port))
+    with server.running():
+        yield server
+
+
+def server_of(config):
+    from codes.storage.server import Server
+
+    return Server(config)
+
+
+def local_config(folder, **changes):
+    config = storage_config("storage=postgres", f"storage.data_dir='{folder}'")
+    return PostgresConfig(**{**vars(config), **changes})
+
+
+def remote_config(server, **changes):
+    """How a guest of ``server`` configures it; without a password."""
+    settings = {**server.connection(), "host": "127.0.0.1"}
+    del settings["password"]
+    config = storage_config("storage=postgres", "storage.mode=remote")
+    return PostgresConfig(**{**vars(config), **settings, **changes})
+
+
+@contextmanager
+def administrator(server, database="postgres"):
+    """A cursor with every right on ``server``."""
+    connection = psycopg2.connect(**server.connection(), dbname=database)
+    connection.autocommit = True
+    try:
+        yield connection.cursor()
+    finally:
+        connection.close()
+
+
+def postmaster(config):
+    """Process of the private server, None while there is none."""
+    try:
+        return int((Path(config.data_dir) / "data/postmaster.pid").read_text().split()[0])
+    except FileNotFoundError:
+        return None
