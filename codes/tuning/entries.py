@@ -3,13 +3,14 @@
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from codes.bounds import key_of, leaves
 from codes.errors import UserError
 from codes.limits import limit_of
 from codes.tuning.conditions import parents_first
@@ -26,7 +27,7 @@ def read_space(config: DictConfig) -> Space:
     tree = OmegaConf.to_container(config[SECTION], resolve=False)
     assert isinstance(tree, dict)
     scratch = copy.deepcopy(config)
-    parameters = [_read(name, entry, scratch) for name, entry in _entries(tree)]
+    parameters = [_read(name, entry, scratch) for name, entry in leaves(tree)]
     if not parameters:
         raise UserError(f"{SECTION} is empty; add a parameter, for example +{SECTION}.learning_rate.low=1e-4")
     _check_duplicates(parameters)
@@ -34,16 +35,6 @@ def read_space(config: DictConfig) -> Space:
     for parameter in ordered:
         _check_condition(parameter, config)
     return Space(tuple(ordered))
-
-
-def _entries(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of the tree with their dotted names: a mapping of mappings only is a section, anything else an entry."""
-    for key, value in tree.items():
-        name = f"{path}{key}"
-        if isinstance(value, Mapping) and value and all(isinstance(child, Mapping) for child in value.values()):
-            yield from _entries(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def _read(name: str, entry: Any, config: DictConfig) -> Parameter:
@@ -65,7 +56,7 @@ def _read(name: str, entry: Any, config: DictConfig) -> Parameter:
 
 def _find_key(name: str, config: DictConfig) -> str:
     """Key of the config that ``name`` stands for: an attribute of the surrogate, or a dotted path."""
-    key = name if "." in name else f"surrogate.{name}"
+    key = key_of(name)
     section, _, leaf = key.rpartition(".")
     parent = OmegaConf.select(config, section) if key.split(".")[0] in SECTIONS else None
     known = [str(field) for field in parent] if isinstance(parent, DictConfig) else []
