@@ -61,14 +61,14 @@ def opening(plan: Plan, threads: int, address: str = "", origins: Mapping[str, s
 
 
 def readable(condition: str | bool | None) -> str:
-    """``${eq:${surrogate.optimizer},sgd}`` as ``eq(optimizer, sgd)``; a bare name is an attribute of the surrogate."""
+    """``${eq:${surrogate.optimizer},sgd}`` as ``eq(optimizer,sgd)``; a bare name is an attribute of the surrogate."""
     if condition is None:
         return ""
     text, before = as_override(condition), ""
     while text != before:
         before = text
         text = re.sub(r"\$\{(?:surrogate\.)?([\w.]+)\}", r"\1", text)
-        text = re.sub(r"\$\{(\w+):([^${}]*)\}", lambda call: f"{call[1]}({re.sub(', *', ', ', call[2])})", text)
+        text = re.sub(r"\$\{(\w+):([^${}]*)\}", r"\1(\2)", text)
     return text
 
 
@@ -89,7 +89,7 @@ def closing(ledger: Ledger, plan: Plan) -> str:
         ]
         parts += [_results(best, chosen, plan.objective), table((f"trial {chosen.number}", ""), parameters)]
         facts["models"] = str(plan.folder / "models" / "<trial>")
-    return "\n\n".join(["", *parts, _aligned(facts)])
+    return "\n" + "\n\n".join([*parts, _aligned(facts)])
 
 
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:

@@ -98,7 +98,7 @@ def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path):
     mine = "command line (over experiment/mine.yaml, MultiONet.yaml, common.yaml)"
     text = opening(plan, 1, "a file", {"learning_rate": mine, "momentum": "common.yaml"})
     rows = {row.split()[0]: row.split()[1:] for row in text.splitlines() if row.strip()}
-    assert rows["momentum"] == ["0.5", "..", "0.99", "common.yaml", "eq(optimizer,", "sgd)"]
+    assert rows["momentum"] == ["0.5", "..", "0.99", "common.yaml", "eq(optimizer,sgd)"]
     assert rows["hidden_size"] == ["16", "..", "256,", "log", "config"]
     assert rows["learning_rate"][:4] == ["1e-05", "..", "0.01,", "log"]
     assert rows["slots"][:2] == ["cpu,", "cpu"] and rows["storage"] == ["a", "file"]
@@ -109,9 +109,9 @@ def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path):
 def test_conditions_are_written_as_calls():
     assert readable(None) == "" and readable(True) == "true"
     assert readable("${surrogate.coeff_network}") == "coeff_network"
-    assert readable("${gt:${dataset.n_parameters},0}") == "gt(dataset.n_parameters, 0)"
+    assert readable("${gt:${dataset.n_parameters},0}") == "gt(dataset.n_parameters,0)"
     nested = "${and:${in:${surrogate.optimizer},[sgd,adamw]},${not:${surrogate.bias}}}"
-    assert readable(nested) == "and(in(optimizer, [sgd, adamw]), not(bias))"
+    assert readable(nested) == "and(in(optimizer,[sgd,adamw]),not(bias))"
 
 
 def test_columns_are_aligned_and_long_cells_go_on_below():
