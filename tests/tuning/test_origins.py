@@ -1,7 +1,5 @@
 """Which file, or the command line, a range comes from."""
 
-from pathlib import Path
-
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -9,8 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from codes import resolvers, schema
 from codes.tuning.entries import read_space
 from codes.tuning.origins import composed_layers, origin_of, origins
-
-ROOT = Path(__file__).parents[2]
+from tests.command import ROOT, SMALL, run
 
 MINE = """\
 # @package _global_
@@ -79,3 +76,17 @@ def test_a_computed_search_space_is_of_the_file_that_computes_it():
 
 def test_without_hydra_nothing_is_claimed():
     assert composed_layers() == [] and origin_of("learning_rate", origins([])) == "config"
+
+
+@pytest.mark.slow
+def test_a_study_opens_with_it_and_keeps_optunas_log_off_the_screen(tmp_path):
+    ours = ["search_space.learning_rate.high=1e-3", "trials=2", "devices=[cpu]", "pruner=none"]
+    done = run("tune.py", *SMALL, *ours, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.partition("tuned")[2].partition("trial 0")[0]
+    rows = {row.split()[0]: " ".join(row.split()) for row in table.splitlines() if row.strip()}
+    assert rows["learning_rate"] == "learning_rate 1e-05 .. 0.001, log command line (over"
+    assert "common.yaml eq(optimizer,sgd)" in rows["momentum"]
+    assert "2/2 valid" in done.stdout
+    assert "[optuna" not in done.stdout + done.stderr and "A new study" not in done.stdout + done.stderr
+    assert "[optuna." in next(tmp_path.rglob("tune.log")).read_text()
