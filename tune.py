@@ -13,21 +13,27 @@ schema.register()
 resolvers.register()
 
 
-@hydra.main(config_path="conf", config_name="tune", execution_whitelist=["codes.callbacks.*"])
+@hydra.main(config_path="conf", config_name="tune", execution_whitelist=["codes.callbacks.*", "codes.console.*"])
 def main(config: DictConfig) -> dict[str, str]:
     """Run the study that was composed; its trials are those of ``train.py``. Returns its row in a multirun's table."""
-    from codes.tuning.stages import narrow
+    from codes.tuning.origins import composed_layers, origins
+    from codes.tuning.stages import narrow, sum_up
     from codes.tuning.study import run_study
 
     if config.fine is not None:  # search_space=fine
         narrow(config, prepare)
-    return run_study(
+    row = run_study(
         config,
         runner="train:run_trial",
         prepare=prepare,
         warm_up="train:warm_up",
         overrides=HydraConfig.get().overrides.task,
+        origins=origins(composed_layers()),
+        known=known(config) if config.warm_start else {},
     )
+    if config.fine is not None:
+        sum_up(config)  # its ranges may have been changed
+    return row
 
 
 def prepare(config: DictConfig) -> None:
@@ -36,6 +42,16 @@ def prepare(config: DictConfig) -> None:
 
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     config.dataset.n_parameters = read_spec(locate(dataset)).n_parameters
+
+
+def known(config: DictConfig) -> dict[str, DictConfig]:
+    """Configurations that are tried first: what was composed, and the same without tuned hyperparameters."""
+    composed = {"the composed configuration": config}
+    if config.fine is not None:  # it is the centre of the ranges; what is not tuned lies outside
+        return composed
+    job = HydraConfig.get()
+    overrides = [text for text in job.overrides.task if not text.startswith("optimal=")]
+    return {**composed, "the same with optimal=off": hydra.compose(job.job.config_name, [*overrides, "optimal=off"])}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,27 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
     refined = _refined(config)
     config.search_space = OmegaConf.to_container(config.search_space, resolve=True)
     emit(_describe(config, refined, best))
-    keep_summary(Path(config.fine.summary), config.surrogate.name, _entry(config, refined))
+    if kept is None or kept[SECTION] == config[SECTION]:  # otherwise it is not settled yet that they change
+        sum_up(config)
+
+
+def sum_up(config: DictConfig) -> None:
+    """Keep in ``config.fine.summary`` source, centre, ranges and budget of the fine study that ``config`` describes."""
+    known = config.known
+    source: Any = "composed configuration: defaults, optimal file if there is one, command line"
+    if known.study is not None:
+        source = {"study": known.study, "trial": known.trial, "values": _plain(known["values"])}
+    ranges = {name: [entry["low"], entry["high"]] for name, entry in leaves(_plain(config[SECTION]))}
+    entry = {
+        "study": config.study_name,
+        "source": source,
+        "known": {**_plain(known.parameters), **{name: OmegaConf.select(config, key_of(name)) for name in ranges}},
+        "ranges": ranges,
+        "factor": config.fine.factor,
+        "trials": config.trials,
+        "outputs": config.output_dir,
+    }
+    keep_summary(Path(config.fine.summary), config.surrogate.name, entry)
 
 
 def keep_summary(path: Path, surrogate: str, entry: Mapping[str, Any]) -> None:
@@ -152,24 +172,6 @@ def _describe(config: DictConfig, refined: Refined, best: FrozenTrial | None) ->
         lines += [f"by now the best of {study} is trial {best.number}; this study keeps the centre it was started with"]
         lines += ["fine.name=<another name> starts a new one around that trial"]
     return "\n".join(lines)
-
-
-def _entry(config: DictConfig, refined: Refined) -> dict[str, Any]:
-    """What is kept of a surrogate's fine stage."""
-    known = config.known
-    source: Any = "composed configuration: defaults, optimal file if there is one, command line"
-    if known.study is not None:
-        source = {"study": known.study, "trial": known.trial, "values": _plain(known["values"])}
-    centre = {name: OmegaConf.select(config, key_of(name)) for name in refined.ranges}
-    return {
-        "study": config.study_name,
-        "source": source,
-        "known": {**_plain(known.parameters), **centre},
-        "ranges": {name: [entry["low"], entry["high"]] for name, entry in refined.ranges.items()},
-        "factor": config.fine.factor,
-        "trials": config.trials,
-        "outputs": config.output_dir,
-    }
 
 
 def _plain(node: Any) -> Any:

@@ -176,6 +176,8 @@ def test_a_resumed_fine_study_keeps_its_centre(tmp_path, study, capsys):
     run_study(again, RUNNERS + "quadratic")
     assert len(fine_study(tmp_path).trials) == 2
     assert summary(tmp_path)["MultiONet"]["trials"] == 2
+    narrowed(tmp_path, "trials=3", "fine.factor=2")  # the user has not agreed to other ranges yet
+    assert (summary(tmp_path)["MultiONet"]["factor"], summary(tmp_path)["MultiONet"]["trials"]) == (3, 2)
     other = narrowed(tmp_path, "fine.name=finer")
     assert other.study_name == "robertson_MultiONet_finer" and other.known.trial == 8
 
@@ -271,14 +273,13 @@ def test_a_spoilt_summary_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_explore_and_refine_several_surrogates(tmp_path):
-    settings = {"folder": tmp_path, "CODES_DATA_DIR": str(tmp_path)}
-    explore = run("tune.py", "trials=1", *SMALL, **settings)
-    refine = run(
-        "tune.py", "-m", "surrogate=MultiONet,FullyConnected", "search_space=fine", "trials=1", *SMALL, **settings
-    )
-    assert (explore.returncode, refine.returncode) == (0, 0), refine.stderr
-    entries = yaml.safe_load((tmp_path / "outputs/tuned/robertson/fine_summary.yaml").read_text())
-    assert entries["MultiONet"]["source"]["study"] == "robertson_MultiONet"
+def test_one_command_refines_several_surrogates(tmp_path):
+    outputs = tmp_path / "outputs/tuned/robertson"
+    best = explored(outputs, "trials=2").best_trial
+    several = ["-m", "surrogate=MultiONet,FullyConnected", "search_space=fine", "trials=1", "pruner=none"]
+    result = run("tune.py", *several, *SMALL, folder=tmp_path, CODES_DATA_DIR=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    entries = summary(outputs)
+    assert entries["MultiONet"]["source"]["trial"] == best.number
     assert entries["FullyConnected"]["source"].startswith("composed configuration")
-    assert (tmp_path / "outputs/tuned/robertson/FullyConnected_fine/trials.csv").exists()
+    assert (outputs / "MultiONet_fine/trials.csv").exists() and (outputs / "FullyConnected_fine/trials.csv").exists()
