@@ -115,6 +115,7 @@ class Summary(MultirunCallback):
         self._keep(config, results(config, job_return))
         if self.bar is not None:
             self.bar.update()
+            self.bar.clear()  # Hydra writes a line between two jobs
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.folder is None:
