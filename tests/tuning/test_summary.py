@@ -93,7 +93,8 @@ def test_without_a_result_there_is_none_to_show(dual):
     assert "front" not in closing(empty, plan) and "train.py" not in next_commands(empty, plan, [])
 
 
-def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path):
+def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     plan = plan_study(composed(tmp_path, "time_pruning=false", "devices=[cpu,cpu]", whole_space=True))
     mine = "command line (over experiment/mine.yaml, MultiONet.yaml, common.yaml)"
     text = opening(plan, 1, "a file", {"learning_rate": mine, "momentum": "common.yaml"})
@@ -114,7 +115,8 @@ def test_conditions_are_written_as_calls():
     assert readable(nested) == "and(in(optimizer,[sgd,adamw]),not(bias))"
 
 
-def test_columns_are_aligned_and_long_cells_go_on_below():
+def test_columns_are_aligned_and_long_cells_go_on_below(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     long = " ".join(["word"] * 12)
     assert table(("a", "b"), [("1", long), ("long one", "2")]).splitlines() == [
         "  a         b",
@@ -124,10 +126,13 @@ def test_columns_are_aligned_and_long_cells_go_on_below():
     ]
 
 
-def test_wide_columns_give_way():
-    rows = table(("a", "b", "c", "d"), [("name", *[" ".join(["word"] * 8)] * 3)]).splitlines()
-    assert max(map(len, rows)) <= 98 and len(rows) == 3
-    assert "".join(rows).count("word") == 24
+def test_wide_columns_give_way(monkeypatch):
+    cells = ("name", " ".join(["word"] * 8), "a" * 30, " ".join(["word"] * 8))
+    for columns, width, height in ((120, 98, 3), (80, 80, 3), (40, 50, 9)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        rows = table(("a", "b", "c", "d"), [cells]).splitlines()
+        assert max(map(len, rows)) <= width and len(rows) == height
+        assert "".join(rows).count("word") == 16
 
 
 def test_the_command_to_go_on_replaces_the_budget_and_stays_narrow():
