@@ -226,6 +226,7 @@ class TuneConfig(TrainConfig):
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
+    on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal
     time_pruning: bool = MISSING  # trainings that would take much longer than the first ones are stopped
     loss_cap: float = limited(POSITIVE)  # error that a study of several objectives is told of such a training
     fine: Optional[FineConfig] = None

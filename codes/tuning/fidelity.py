@@ -1,18 +1,44 @@
-"""A study goes on with the configuration that it was started with, or not at all."""
+"""A study goes on with the configuration that it was started with, changed as the user decides, or not at all."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
+import optuna
+from omegaconf import DictConfig
+from optuna.trial import TrialState
 
 from codes.errors import UserError
-from codes.files import write_atomically
-from codes.tuning.tables import table
+from codes.storage import Database
+from codes.tuning.backup import Backup, back_up, finish_replacing, replace_study
+from codes.tuning.changes import (
+    STORED,
+    Change,
+    Class,
+    as_text,
+    changes,
+    diff,
+    keep_config,
+    kept_config,
+    overrides_back,
+    with_stored,
+)
+from codes.tuning.ledger import Ledger
+from codes.tuning.migration import migrate
+from codes.tuning.plan import Plan
+from codes.tuning.presence import Presence
+from codes.tuning.screen import emit
+from codes.tuning.summary import resume_command
 
-STORED = "optuna_config.yaml"
-# What may differ from one launch to the next: no trial depends on it.
-FREE = {"trials", "devices", "max_invalid", "dataset.n_parameters", "dataset.data_dir"}
+Decision = Literal["reuse", "overwrite"]
+WAYS = {
+    "reuse": "keep its trials: compatible changes apply, breaking keys stay as they are stored",
+    "overwrite": "start anew under its name; the old study and its files stay as a backup",
+    "abort": "change nothing",
+}
 
 
 class ConfigChanged(UserError):
@@ -21,48 +47,196 @@ class ConfigChanged(UserError):
     exit_code = 2
 
 
-def keep_config(config: DictConfig, folder: Path) -> None:
-    """Write the configuration of a study that starts, interpolations as they are."""
-    write_atomically(folder / STORED, OmegaConf.to_yaml(config))
+@dataclass(frozen=True)
+class Comparison:
+    """A study, what it was started with, and how ``plan`` differs from that."""
+
+    plan: Plan
+    stored: DictConfig
+    found: list[Change]
+
+    @property
+    def counting(self) -> list[Change]:
+        """Differences that trials depend on."""
+        return [change for change in self.found if change.kind is not Class.HARMLESS]
 
 
-def check_config(config: DictConfig, folder: Path) -> None:
-    """Compare with the configuration kept in ``folder``; raises ``ConfigChanged`` with every key that differs."""
-    path = folder / STORED
-    if not path.exists():
-        raise ConfigChanged(
-            f"{path} is missing, so that this study cannot be resumed safely; "
-            "restore it, or start another study with tuning_id=..."
-        )
-    rows = changes(_plain(OmegaConf.load(path)), _plain(config))
-    if rows:
-        raise ConfigChanged(
-            f"{path}: the study was started with another configuration\n\n"
-            + table(("key", "stored", "now"), rows)
-            + "\n\nrestore these values, or start another study with tuning_id=..."
-        )
+def settle_config(
+    plan: Plan, database: Database, overrides: Sequence[str], replan: Callable[[DictConfig], Plan]
+) -> tuple[Plan, Presence]:
+    """The plan to go on with, and this coordinator's presence in the study, which is made if there is none.
 
+    While the user is asked the study is not claimed, so that nobody waits.
 
-def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Key, stored and present value of every leaf that differs; ``-`` where there is none."""
-    old, new = dict(_leaves(stored)), dict(_leaves(now))
-    keys = [key for key in {**old, **new} if key not in FREE]
-    return [
-        (key, str(old.get(key, "-")), str(new.get(key, "-")))
-        for key in keys
-        if key not in old or key not in new or old[key] != new[key]
-    ]
+    Args:
+        overrides: What the user typed, for the way back to a backup.
+        replan: Makes a plan of the config in which breaking keys have their stored values.
 
-
-def _plain(config: Any) -> Mapping[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
+    Raises:
+        ConfigChanged: the study is not to go on; nothing was changed.
+    """
+    with database.claiming(plan.name):
+        comparison = _compare(plan, database)
+        if comparison is None or not comparison.counting:
+            return plan, _enter(plan, database, comparison.stored if comparison else plan.config)
+    decision = _decide(comparison)
+    _close_dead(plan, database)
+    settled = _settled(comparison, replan) if decision == "reuse" else plan
+    with database.claiming(plan.name):
+        now = _compare(plan, database)
+        if now is None or as_text(now.stored) != as_text(comparison.stored):
+            raise ConfigChanged(f"study {plan.name} was changed by another process meanwhile; start again")
+        if decision == "overwrite":
+            _overwrite(comparison, database, overrides)
         else:
-            yield f"{path}{key}", value
+            _reuse(comparison, settled, database, overrides)
+        return settled, _enter(settled, database, settled.config)
+
+
+def _compare(plan: Plan, database: Database) -> Comparison | None:
+    """How ``plan`` differs from what the study was started with; None as long as that may change freely.
+
+    It may until the first trial. What waits in such a study was proposed for the config before: it goes.
+    """
+    finish_replacing(plan.name, database.storage, plan.folder)
+    study = _load(plan, database)
+    stored = kept_config(study, plan.folder)
+    trials = study.get_trials(deepcopy=False)
+    if all(trial.state is TrialState.WAITING for trial in trials) and not Presence(study).others():
+        if stored is not None and changes(stored, plan.config):
+            optuna.delete_study(study_name=plan.name, storage=database.storage)
+        return None
+    if stored is None:
+        raise ConfigChanged(
+            f"study {plan.name} keeps no configuration, and {plan.folder / STORED} is missing, so that it cannot be "
+            "resumed safely; restore the file, or start another study with tuning_id=..."
+        )
+    return Comparison(plan, stored, changes(stored, plan.config))
+
+
+def _enter(plan: Plan, database: Database, kept: DictConfig) -> Presence:
+    study = _load(plan, database)
+    keep_config(study, kept, plan.folder)
+    presence = Presence(study)
+    presence.beat()
+    return presence
+
+
+def _load(plan: Plan, database: Database) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=plan.name, storage=database.storage, pruner=plan.pruner)
+    except KeyError:
+        return optuna.create_study(
+            study_name=plan.name,
+            storage=database.storage,
+            directions=plan.objective.directions,
+            pruner=plan.pruner,
+        )
+
+
+def _close_dead(plan: Plan, database: Database) -> None:
+    study = _load(plan, database)
+    Ledger(study, plan.config.trials, Presence(study), partial(database.claiming, plan.name)).close_dead()
+
+
+def _decide(comparison: Comparison) -> Decision:
+    """What the user wants, as configured or as answered; raises ``ConfigChanged`` when that is to abort."""
+    name, policy = comparison.plan.name, comparison.plan.config.on_config_change
+    text = f"study {name} was started with another configuration\n\n{diff(comparison.found)}\n"
+    if policy == "ask" and _at_terminal():
+        emit(text)
+        policy, text = _ask(), f"study {name} is left as it was"
+    elif policy in ("reuse", "overwrite"):
+        emit(text)
+    if policy == "reuse" or policy == "overwrite":
+        return policy
+    raise ConfigChanged(
+        f"{text}\nNothing was changed. Restore the stored values, or go on with\n"
+        f"  on_config_change=reuse      {WAYS['reuse']}\n"
+        f"  on_config_change=overwrite  {WAYS['overwrite']}\n"
+        "  tuning_id=...               another study beside it"
+    )
+
+
+def _at_terminal() -> bool:
+    """Whether somebody can answer: a terminal whose foreground this process is, for reading stops any other."""
+    try:
+        is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        return is_terminal and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):  # no or a closed standard input
+        return False
+
+
+def _ask() -> str:
+    """One of ``WAYS``; nothing, the end of the input and Ctrl-C mean abort."""
+    sys.stderr.write("".join(f"  {way:11s}{meaning}\n" for way, meaning in WAYS.items()))
+    while True:
+        sys.stderr.write("reuse, overwrite or abort? [abort] ")
+        sys.stderr.flush()
+        try:
+            answer = sys.stdin.readline().strip().lower()
+        except KeyboardInterrupt:
+            answer = ""
+        if not answer:
+            return "abort"
+        for way in WAYS:
+            if way.startswith(answer):
+                return way
+
+
+def _settled(comparison: Comparison, replan: Callable[[DictConfig], Plan]) -> Plan:
+    """A plan in which every breaking key is as it was stored; raises ``ConfigChanged`` where it cannot be."""
+    settled = replan(with_stored(comparison.plan.config, comparison.found))
+    left = [change for change in changes(comparison.stored, settled.config) if change.kind is Class.BREAKING]
+    if left:
+        raise ConfigChanged(
+            f"study {settled.name} cannot be reused, for what it was started with is no longer to be had: "
+            f"{', '.join(map(str, left))}; nothing was changed"
+        )
+    return settled
+
+
+def _overwrite(comparison: Comparison, database: Database, overrides: Sequence[str]) -> None:
+    plan = comparison.plan
+    study = _alone(plan, database)
+    backup = back_up(study, comparison.stored, plan.config, database)
+    replace_study(study, plan.folder, as_text(plan.config), (), plan.objective.directions, afresh=True)
+    emit(_way_back(comparison, backup, overrides))
+
+
+def _reuse(comparison: Comparison, settled: Plan, database: Database, overrides: Sequence[str]) -> None:
+    stays = [change for change in comparison.found if change.kind is Class.BREAKING]
+    for change in stays:
+        emit(f"{change.key} stays {change.row[1]}")
+    if not any(change.affects_trials for change in comparison.found):
+        return
+    study = _alone(settled, database)
+    migration = migrate(study.get_trials(deepcopy=False), comparison.stored, settled.config, settled.space)
+    if migration.changed:
+        backup = back_up(study, comparison.stored, settled.config, database)
+        text = as_text(settled.config)
+        replace_study(study, settled.folder, text, migration.trials, study.directions, afresh=False)
+        emit("\n".join(migration.report()))
+        emit(_way_back(comparison, backup, overrides))
+
+
+def _alone(plan: Plan, database: Database) -> optuna.Study:
+    """The study, which nobody else runs."""
+    study = _load(plan, database)
+    others = Presence(study).others()
+    running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    if others or running:
+        who = ", ".join(others) or f"trial {running[0].number} runs"
+        raise ConfigChanged(
+            f"study {plan.name} cannot be changed while it is run by others ({who}); stop them first. One of another "
+            "host that has died counts as alive for two minutes"
+        )
+    return study
+
+
+def _way_back(comparison: Comparison, backup: Backup, overrides: Sequence[str]) -> str:
+    kept = [text for text in overrides if text.partition("=")[0] not in ("tuning_id", "on_config_change")]
+    back = [*kept, *overrides_back(comparison.found, comparison.stored), *backup.overrides]
+    return (
+        f"the study as it was is kept as {backup.name}, in {backup.folder}; go on with it by\n{resume_command(back)}\n"
+    )

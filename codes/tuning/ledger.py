@@ -24,6 +24,7 @@ STATES = {
     Outcome.CRASHED: TrialState.FAIL,
     Outcome.FAILED: TrialState.FAIL,
     Outcome.INTERRUPTED: TrialState.FAIL,
+    Outcome.LEFT_OUT: TrialState.FAIL,
 }
 
 

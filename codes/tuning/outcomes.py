@@ -11,6 +11,7 @@ outcome            valid   Optuna    meaning
 ``crashed``        no      FAIL      its worker, or its coordinator, died
 ``failed``         no      FAIL      raised an error
 ``interrupted``    no      FAIL      stopped by the user, or with the study
+``left_out``       no      FAIL      outside the study's present search space; the trial itself is in a backup
 =================  ======  ========  =====================================================================
 
 PRUNED is legal in studies of several objectives too: TPE ranks such trials last. NSGA-II reads COMPLETE trials only:
@@ -33,6 +34,7 @@ class Outcome(str, Enum):
     CRASHED = "crashed"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    LEFT_OUT = "left_out"
 
 
 VALID = {Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED}

@@ -13,10 +13,9 @@ from tqdm import tqdm
 
 from codes import storage
 from codes.tuning.coordinator import Coordinator
-from codes.tuning.fidelity import check_config, keep_config
+from codes.tuning.fidelity import settle_config
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import Plan, plan_study
-from codes.tuning.presence import Presence
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
 from codes.tuning.summary import closing, next_commands, opening, resume_command, write_trials
@@ -46,14 +45,19 @@ def run_study(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with the running trials settled as interrupted.
     """
     tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
-    plan = plan_study(config)
-    if prepare is not None:
-        prepare(config)
+
+    def replan(config: DictConfig) -> Plan:
+        plan = plan_study(config)
+        if prepare is not None:
+            prepare(config)
+        return plan
+
+    plan = replan(config)
     settings: Any = OmegaConf.to_object(config.storage)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with storage.opened(settings) as database, _present(plan, database) as ledger:
+    with storage.opened(settings) as database, _present(plan, database, overrides, replan) as (plan, ledger):
         if ledger.is_full():
-            emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {config.trials}")
+            emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:
             workers = _workers(plan, runner, warm_up)
             emit(opening(plan, workers[0].threads))
@@ -70,42 +74,24 @@ def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
 
 
 @contextmanager
-def _present(plan: Plan, database: storage.Database) -> Iterator[Ledger]:
-    """The study's ledger, with this coordinator entered in it for as long as it lasts."""
-    claiming = partial(database.claiming, plan.name)
-    with claiming():  # one coordinator at a time makes the study
-        study = _open(plan, database)
-        presence = Presence(study)
-        others = presence.others()
-        presence.beat()
-    ledger = Ledger(study, plan.config.trials, presence, claiming)
+def _present(
+    plan: Plan, database: storage.Database, overrides: Sequence[str], replan: Callable[[DictConfig], Plan]
+) -> Iterator[tuple[Plan, Ledger]]:
+    """The study's ledger, with this coordinator entered in it for as long as it lasts, and the plan to go on with."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()  # to the job's log file, not over the bars
+    plan, presence = settle_config(plan, database, overrides, replan)
+    ledger = Ledger(presence.study, plan.config.trials, presence, partial(database.claiming, plan.name))
     try:
+        others = presence.others()
         if others:
             emit(f"the study is run by others too, which share its trials: {', '.join(others)}")
         crashed = ledger.close_dead()
         if crashed:
             emit(f"{crashed} trials were running when their coordinator died; they are closed as crashed and replaced")
-        yield ledger
+        yield plan, ledger
     finally:
         presence.leave()
-
-
-def _open(plan: Plan, database: storage.Database) -> optuna.Study:
-    """The study; refuses another configuration than before."""
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()  # to the job's log file, not over the bars
-    study = optuna.create_study(
-        study_name=plan.name,
-        storage=database.storage,
-        directions=plan.objective.directions,
-        pruner=plan.pruner,
-        load_if_exists=True,
-    )
-    if study.get_trials(deepcopy=False):
-        check_config(plan.config, plan.folder)
-    else:
-        keep_config(plan.config, plan.folder)
-    return study
 
 
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:

@@ -39,11 +39,11 @@ def outcomes(folder):
     return {outcome.value: number for outcome, number in counts(study_in(folder).trials).items()}
 
 
-def launch(folder, runner, *overrides):
+def launch(folder, runner, *overrides, stdin=None):
     """The study in a process of its own, which leads a process group like a shell's job."""
     command = [sys.executable, "-m", "tests.tuning.studies", str(folder), RUNNERS + runner, *overrides]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def until(condition, seconds=60):

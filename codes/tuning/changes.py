@@ -1,0 +1,221 @@
+"""A study keeps the configuration that it was started with; every later difference has a class.
+
+It is kept in the study itself, so that coordinators without a common file system see the same, and in
+``optuna_config.yaml`` for readers. ``storage`` is in neither: it may hold a password, and says where the study is, not
+what it does.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from codes.bounds import key_of, leaves
+from codes.files import write_atomically
+from codes.tuning.space import SECTION, as_override
+from codes.tuning.tables import table
+
+KEPT = "config"  # user attribute of the study, the text of the file
+STORED = "optuna_config.yaml"
+NOT_KEPT = ("storage", "on_config_change")
+# No result depends on these.
+HARMLESS: tuple[str, ...] = ("trials", "max_invalid", "devices", "device", "warm_start", "time_pruning")
+HARMLESS += ("tuning_id", "study_name", "output_dir", "dataset.data_dir", "trainer.checkpoint_every", "trainer.resume")
+HARMLESS += ("fine", "known", "explore")  # they made the search space, which is compared itself
+UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
+ABSENT = object()
+WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override
+
+
+class Class(str, Enum):
+    """What a difference means for the trials that are there."""
+
+    BREAKING = "breaking"  # they answer another question
+    COMPATIBLE = "compatible"  # they go on to count, those outside the new search space excepted
+    HARMLESS = "harmless"  # nothing
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key of the config with its stored and its new value, ``ABSENT`` where there is none."""
+
+    key: str
+    stored: Any
+    new: Any
+    kind: Class
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """Cells of the diff."""
+        return self.key, _shown(self.stored), _shown(self.new), self.kind.value
+
+    @property
+    def affects_trials(self) -> bool:
+        """Whether it changes what a trial's parameters stand for; another sampler only proposes others."""
+        return self.kind is Class.COMPATIBLE and not _under(self.key, ("sampler",))
+
+    def __str__(self) -> str:
+        return f"{self.key} {_shown(self.stored)} -> {_shown(self.new)}"
+
+
+def keep_config(study: optuna.Study, config: DictConfig, folder: Path) -> None:
+    """Keep ``config`` with the study, and a readable copy in ``folder``."""
+    text = as_text(config)
+    study.set_user_attr(KEPT, text)
+    write_atomically(folder / STORED, text)
+
+
+def kept_config(study: optuna.Study, folder: Path) -> DictConfig | None:
+    """What the study was started with; from the file where a study of an earlier version has nothing else."""
+    if KEPT in study.user_attrs:
+        kept = OmegaConf.create(study.user_attrs[KEPT])
+    elif (folder / STORED).exists():
+        kept = OmegaConf.load(folder / STORED)
+    else:
+        return None
+    assert isinstance(kept, DictConfig)
+    return kept
+
+
+def as_text(config: DictConfig) -> str:
+    """What is kept of ``config``: interpolations as they are, but those that set a range of the search space."""
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(config)))
+
+
+def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
+    """Every leaf that differs, breaking ones first."""
+    old, now = dict(_leaves(_plain(stored))), dict(_leaves(_plain(new)))
+    differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
+    classify = _classifier(stored, new, differing)
+    found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]
+    order = list(Class)
+    return sorted(found, key=lambda change: order.index(change.kind))
+
+
+def diff(found: Sequence[Change]) -> str:
+    """``found`` as a table."""
+    return table(("key", "stored", "new", "class"), [change.row for change in found])
+
+
+def with_stored(config: DictConfig, found: Sequence[Change]) -> DictConfig:
+    """``config`` with the stored value of every breaking key."""
+    breaking = [change for change in found if change.kind is Class.BREAKING]
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for change in sorted(breaking, key=lambda change: change.stored is not ABSENT):  # what goes first makes room
+        _put(plain, change.key.split("."), change.stored)
+    emptied = copy.deepcopy(config)
+    OmegaConf.set_struct(emptied, False)
+    for section in UNTYPED:
+        emptied[section] = {}
+    merged = OmegaConf.merge(emptied, plain)
+    assert isinstance(merged, DictConfig)
+    OmegaConf.set_struct(merged, OmegaConf.is_struct(config))
+    return merged
+
+
+def overrides_back(found: Sequence[Change], stored: DictConfig) -> list[str]:
+    """Overrides that take the new config back to ``stored``, harmless keys aside."""
+    counting = [change for change in found if change.kind is not Class.HARMLESS]
+    extra = [change.key for change in counting if change.stored is ABSENT and _under(change.key, UNTYPED)]
+    removed = dict.fromkeys(f"~{_topmost_absent(key, _plain(stored))}" for key in extra)
+    return [*removed, *(f"++{item.key}={_quoted(item.stored)}" for item in counting if item.stored is not ABSENT)]
+
+
+def _topmost_absent(key: str, tree: Any) -> str:
+    path = key.split(".")
+    for depth, part in enumerate(path):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return ".".join(path[: depth + 1])
+        tree = tree[part]
+    return key
+
+
+def _quoted(value: Any) -> str:
+    """``value`` as Hydra's command line reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    if not isinstance(value, str):
+        return as_override(value)
+    is_word = WORD.fullmatch(value) and value.lower() not in ("true", "false", "null", "inf", "nan")
+    return value if is_word else "'" + value.replace("'", r"\'") + "'"
+
+
+def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -> Callable[[str], Class]:
+    """Class of a key that differs, in the light of the others."""
+    before, after = tuned_keys(stored), tuned_keys(new)
+    objective = any(key.startswith("objective.") for key in differing)
+
+    def classify(key: str) -> Class:
+        if _under(key, HARMLESS) or (before.get(key) == after.get(key) == "always"):
+            return Class.HARMLESS  # the second: every trial samples it, its value in the config is never read
+        if _under(key, (SECTION,)) or (key in before and key not in after) or after.get(key) == "always":
+            return Class.COMPATIBLE
+        if _under(key, ("sampler",)) and not objective:  # the default sampler follows the choice of the objective
+            return Class.COMPATIBLE
+        return Class.BREAKING
+
+    return classify
+
+
+def tuned_keys(config: DictConfig) -> dict[str, str]:
+    """Keys of the config that are tuned, always or under a condition."""
+    tree: Any = OmegaConf.to_container(config[SECTION], resolve=False)
+    return {key_of(name): "always" if entry.get("when") is None else "sometimes" for name, entry in leaves(tree)}
+
+
+def _under(key: str, sections: Sequence[str]) -> bool:
+    return any(f"{key}.".startswith(f"{section}.") for section in sections)
+
+
+def _same(key: str, old: Mapping[str, Any], now: Mapping[str, Any], stored: DictConfig, new: DictConfig) -> bool:
+    """Whether a leaf is the same, as it is written or, conditions of the search space excepted, as it resolves."""
+    if key not in old or key not in now or old[key] == now[key]:
+        return key in old and key in now
+    if not any("${" in str(value) for value in (old[key], now[key])) or key.endswith(".when"):
+        return False
+    try:
+        return bool(OmegaConf.select(stored, key) == OmegaConf.select(new, key))
+    except OmegaConfBaseException:  # it looks at what is not kept
+        return False
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key, value in _leaves(plain.get(SECTION, {}), f"{SECTION}."):
+        if isinstance(value, str) and "${" in value and not key.endswith(".when"):
+            resolved = OmegaConf.select(config, key)
+            is_config = OmegaConf.is_config(resolved)
+            _put(plain, key.split("."), OmegaConf.to_container(resolved) if is_config else resolved)
+    return {str(key): value for key, value in plain.items() if key not in NOT_KEPT}
+
+
+def _leaves(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in list(tree.items()):
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set or, with ``ABSENT``, take away one leaf of a tree."""
+    *sections, leaf = path
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    if value is ABSENT:
+        tree.pop(leaf, None)
+    else:
+        tree[leaf] = value
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is ABSENT else as_override(value)
