@@ -17,7 +17,7 @@ from codes import storage
 from codes.bounds import Refined, key_of, leaves, refine
 from codes.errors import UserError
 from codes.files import write_atomically
-from codes.tuning.changes import kept_config
+from codes.tuning.changes import KEPT, kept_config
 from codes.tuning.front import best_trials, knee
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.objective import Objective
@@ -31,8 +31,9 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
     """Settle the centre and the ranges of a fine study in ``config``, composed with ``search_space=fine``.
 
     The centre is the best trial of the study ``config.fine.study``, with several objectives the knee of its Pareto
-    front; its values, also those that are not refined, are written into ``config``. Without such a trial the centre is
-    the composed configuration. A fine study that has trials keeps the centre that it was started with.
+    front; its values, also those that are not refined, and whatever else its study had set of the surrogate are written
+    into ``config``. Without such a trial the centre is the composed configuration. A fine study that has trials keeps
+    the centre that it was started with.
 
     Args:
         prepare: Makes the data and writes into the config what only the data says: conditions may look at it.
@@ -47,12 +48,13 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
     settings: Any = OmegaConf.to_object(config.storage)
     with storage.opened(settings) as database:
         best = _best(config.fine.study, database.storage, objective)
+        surrogate = _surrogate(config, database.storage)
         kept = _kept(config, database.storage)
     if kept is not None:
         OmegaConf.update(config, "known", _plain(kept.known), force_add=True)
         config.explore = _plain(kept.explore)
     elif best is not None:
-        _centre(config, best, objective)
+        _centre(config, best, surrogate, objective)
     for name, value in config.known.parameters.items():
         OmegaConf.update(config, key_of(name), value)
     refined = _refined(config)
@@ -139,9 +141,22 @@ def _kept(config: DictConfig, backend: BaseStorage) -> DictConfig | None:
     return kept_config(study, Path(config.output_dir))
 
 
-def _centre(config: DictConfig, best: FrozenTrial, objective: Objective) -> None:
+def _surrogate(config: DictConfig, backend: BaseStorage) -> Mapping[str, Any]:
+    """Config of the surrogate of the study ``config.fine.study``, as far as it is kept; refuses another surrogate's."""
+    study = _study(config.fine.study, backend)
+    if study is None or KEPT not in study.user_attrs:
+        return {}
+    kept: Any = OmegaConf.to_container(OmegaConf.create(study.user_attrs[KEPT]).surrogate, resolve=True)
+    if kept["name"] != config.surrogate.name:
+        raise UserError(f"fine.study: {study.study_name} tunes {kept['name']}, but surrogate={config.surrogate.name}")
+    return {str(name): value for name, value in kept.items()}
+
+
+def _centre(config: DictConfig, best: FrozenTrial, surrogate: Mapping[str, Any], objective: Objective) -> None:
     """Make ``best`` the centre, and the numbers that its study tuned those to refine, under their conditions."""
-    config.known.study, config.known.trial, config.known.parameters = config.fine.study, best.number, best.params
+    changed = {name: value for name, value in surrogate.items() if config.surrogate.get(name) != value}
+    config.known.study, config.known.trial = config.fine.study, best.number
+    config.known.parameters = {**changed, **best.params}
     config.known["values"] = dict(zip(objective.metrics, best.values, strict=True))
     conditions = {name: entry.get("when") for name, entry in leaves(_plain(config.explore))}
     config.explore = {}

@@ -214,6 +214,14 @@ def test_other_keys_are_refined_where_the_study_tuned_them(tmp_path):
     assert not set(ranges(config)) & {"trainer.evaluate_every", "hidden_size"}
 
 
+def test_what_the_study_had_fixed_comes_along(tmp_path):
+    explored(tmp_path, "~search_space.optimizer", "surrogate.optimizer=sgd", "surrogate.momentum=0.6")
+    config = narrowed(tmp_path)
+    assert config.surrogate.optimizer == "sgd" and "momentum" in ranges(config)
+    with pytest.raises(UserError, match="robertson_MultiONet tunes MultiONet, but surrogate=LatentPoly"):
+        narrowed(tmp_path, "surrogate=LatentPoly", "fine.study=robertson_MultiONet")
+
+
 def test_what_cannot_be_refined_is_said_and_stays(tmp_path, capsys):
     overrides = ["optimal=off", "surrogate.regularization_factor=0", "surrogate.eta_min=1"]
     config = narrowed(tmp_path, *overrides)
