@@ -232,6 +232,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     assert found[4] == "after the end" and not any(found[5:])
 
 
+@pytest.mark.slow
 def test_a_study_in_a_terminal_is_interrupted_and_goes_on(tmp_path):
     def launch():
         command = [sys.executable, "-m", "tests.tuning.studies", str(tmp_path), RUNNERS + "held", "devices=[cpu,cpu]"]
