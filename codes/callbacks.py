@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +41,9 @@ HELD: list[FileLock] = []  # until this process ends: a lock that nothing refers
 class MultirunCallback(Callback):
     """Has a temporary folder that all jobs of a multirun on this host know, and that ends with it."""
 
-    folder: Path | None = None
+    def __init__(self) -> None:
+        self.process = os.getpid()  # that of the multirun, also where a job runs in another one
+        self.folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="codes-multirun-"))
@@ -60,6 +63,8 @@ class DeviceSlots(MultirunCallback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode is not RunMode.MULTIRUN:
             return
+        if os.getppid() == self.process:
+            end_with_parent()
         resolvers.register()  # the process of a parallel job has not run the script
         os.environ[resolvers.DEVICE_SLOT_VARIABLE] = f"none of {list(config.devices)}"
         assert self.folder is not None
@@ -87,10 +92,10 @@ class Summary(MultirunCallback):
     """
 
     def __init__(self, noun: str) -> None:
+        super().__init__()
         self.noun = noun
         self.fixed: set[str] = set()  # keys that have one value in all jobs
         self.total: int | None = None
-        self.process = os.getpid()
         self.bar: tqdm | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -124,8 +129,9 @@ class Summary(MultirunCallback):
             self.bar.close()
         paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
         rows = [json.loads(path.read_text()) for path in paths]
-        if rows:
-            tqdm.write(f"\n{columns(rows)}")
+        done, failed = [row for row in rows if "failure" not in row], [row for row in rows if "failure" in row]
+        for part in filter(None, (done, failed)):
+            tqdm.write(f"\n{columns(part)}")
         if self.total is not None and len(rows) < self.total:
             tqdm.write(f"{self.total - len(rows)} of {self.total} did not start")
         super().on_multirun_end(config)
@@ -155,6 +161,19 @@ def hold_slot(folder: Path) -> int:
     return number
 
 
+@lru_cache(maxsize=1)
+def end_with_parent() -> None:
+    """From now on this process ends when its parent does: a multirun that is killed leaves no training behind."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def parse(overrides: Sequence[str]) -> list[Override]:
     """Overrides as Hydra reads them."""
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
@@ -176,7 +195,7 @@ def results(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
         return {"failure": cause(value)}
     if isinstance(value, Mapping):
         return {str(name): str(column) for name, column in value.items()}
-    if isinstance(value, float | tuple):
+    if isinstance(value, int | float | tuple):
         values = value if isinstance(value, tuple) else (value,)
         return {name: f"{number:.4g}" for name, number in zip(config.objective.metrics, values, strict=True)}
     return {}

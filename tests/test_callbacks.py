@@ -50,6 +50,19 @@ def main(config):
 main()
 """
 
+SLEEPER = """
+import os
+import time
+import hydra
+
+@hydra.main(config_path=None)
+def main(config):
+    print("job in", os.getpid(), flush=True)
+    time.sleep(10_000)
+
+main()
+"""
+
 
 @pytest.fixture
 def jobs(tmp_path):
@@ -104,6 +117,21 @@ def test_no_process_outlives_its_job(ends_by, tmp_path):
             os.kill(int(pid), 0)
 
 
+def test_no_parallel_job_outlives_its_multirun(tmp_path):
+    script = tmp_path / "app.py"
+    script.write_text(SLEEPER)
+    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "+devices=[cpu]", "+job=1,2"]
+    callback = "+hydra.callbacks.slots._target_=codes.callbacks.DeviceSlots"
+    command = [sys.executable, str(script), *arguments, callback]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as multirun:
+        lines = (line for line in multirun.stdout if line.startswith("job in "))
+        pids = {next(lines) for _ in range(2)}
+        assert len(pids) == 2
+        multirun.kill()
+        assert not list(lines)  # the pipe ends when nobody has it open any more
+
+
 @pytest.mark.parametrize(
     ("overrides", "jobs"),
     [
@@ -123,9 +151,10 @@ def test_the_number_of_jobs_is_the_sweepers(overrides, jobs):
         assert number_of_jobs(sweeper, parse([text for text in overrides if text not in chosen])) == jobs
 
 
-def table(text: str, first: str) -> dict[str, list[str]]:
-    """Rows of a multirun's closing table: by their first cell, the others."""
-    lines = text[text.rindex(f"\n  {first} ") :].splitlines()[2:]
+def table(text: str, first: str, second: str) -> dict[str, list[str]]:
+    """Rows of the last table with these columns first: by their first cell, the others."""
+    *_, heading = re.finditer(rf"^  {first} +{second} .*\n", text, re.MULTILINE)
+    lines = text[heading.end() :].partition("\n\n")[0].splitlines()
     rows = [re.split(r"  +", line.strip()) for line in lines]
     return {cells[0]: cells[1:] for cells in rows}
 
@@ -145,7 +174,7 @@ def test_parallel_jobs_have_slots_of_their_own(tmp_path):
     assert sorted(map(len, slots)) == [1, 1, 1]
     assert {number for ((number, _),) in slots} == {"0", "1"}
     assert {device for ((number, device),) in slots if number == "0"} == {"cpu"}
-    rows = table(result.stdout, "job")
+    rows = table(result.stdout, "job", "lae99")
     assert set(rows) == {"seed=1", "seed=2", "seed=3"}
     assert len({lae99 for lae99, _ in rows.values()}) == 3
     assert all((tmp_path / folder / "model.safetensors").exists() for _, folder in rows.values())
@@ -160,16 +189,16 @@ def test_the_table_of_all_studies_also_when_one_fails(tmp_path):
     result = run("tune.py", "-m", *arguments, failing, folder=tmp_path, CODES_DATA_DIR=str(tmp_path))
     assert result.returncode == 1
     assert "study 2 of 2: surrogate=LatentPoly" in result.stdout
-    rows = table(result.stdout, "study")
-    failure, folder = rows["surrogate=FullyConnected"]
+    failure, folder = table(result.stdout, "study", "failure")["surrogate=FullyConnected"]
     assert "degree" in failure
     assert folder == "outputs/tuned/robertson/FullyConnected"
-    assert rows["robertson_LatentPoly"][0] == "1/1"
-    assert re.fullmatch(r"lae99 [\d.]+", rows["robertson_LatentPoly"][1])
+    ((name, (valid, best, *_)),) = table(result.stdout, "study", "valid").items()
+    assert (name, valid) == ("robertson_LatentPoly", "1/1")
+    assert re.fullmatch(r"lae99 [\d.]+", best)
 
     again = run("tune.py", "-m", *arguments, "on_config_change=reuse", folder=tmp_path, CODES_DATA_DIR=str(tmp_path))
     assert again.returncode == 0, again.stderr
-    rows = table(again.stdout, "study")
+    rows = table(again.stdout, "study", "valid")
     assert {name: cells[0] for name, cells in rows.items()} == {
         "robertson_FullyConnected": "1/1",
         "robertson_LatentPoly": "1/1",
