@@ -39,9 +39,15 @@ def first_look(epochs: int, evaluate_every: int) -> int:
     return min(epochs, max(evaluate_every, epochs // 10))
 
 
-def population(trials: int) -> int:
+def trial_budget(search_space: Any) -> int:
+    """Valid trials of a study that names no number: 15 for each parameter that is tuned."""
+    return 15 * sum(1 for _ in leaves(search_space))
+
+
+def population(trials: int | None, search_space: Any) -> int:
     """Population for a budget: five generations or more, at most Optuna's 50, enough to cross over."""
-    return max(4, min(50, trials // 5))
+    budget = trial_budget(search_space) if trials is None else trials
+    return max(4, min(50, budget // 5))
 
 
 def fine_bounds(known: Any, explore: Any, factor: float, names: Any) -> DictConfig:
@@ -70,6 +76,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "or": lambda *conditions: any(conditions),
     "first_look": first_look,
     "population": population,
+    "trial_budget": trial_budget,
     "fine_bounds": fine_bounds,
     "fine_budget": fine_budget,
     "choices": choices,

@@ -219,13 +219,14 @@ class TuneConfig(TrainConfig):
     tuning_id: str = MISSING
     study_name: str = MISSING
     output_dir: str = MISSING
-    trials: int = limited(COUNT)  # valid trials at the end
+    trials: Optional[int] = limited(COUNT)  # valid trials at the end; null: 15 for each tuned parameter
     devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
     search_space: Any = MISSING  # a mapping, or in the fine stage what makes one
     storage: StorageConfig = field(default_factory=StorageConfig)
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
+    warm_start: bool = MISSING  # the composed configuration, and the same without its optimum, are tried first
     on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal
     time_pruning: bool = MISSING  # trainings that would take much longer than the first ones are stopped
     loss_cap: float = limited(POSITIVE)  # error that a study of several objectives is told of such a training

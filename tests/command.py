@@ -11,6 +11,7 @@ SMALL = [  # the smallest robertson dataset and training that still do everythin
     "dataset.generate.n_test=4",
     "dataset.generate.n_val=4",
     "trainer.epochs=2",
+    "trainer.evaluate_every=1",  # Hyperband needs an evaluation before the last epoch
     "trainer.latency_repeats=2",
 ]
 

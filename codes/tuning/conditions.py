@@ -16,7 +16,7 @@ REFERENCE = re.compile(r"\$\{\s*([^${}:]*?)\s*\}")
 
 def parents_first(parameters: Sequence[Parameter], config: DictConfig) -> list[Parameter]:
     """``parameters`` in an order of sampling, otherwise as given; refuses unknown references and cycles."""
-    parents = {parameter.key: _parents(parameter, parameters, config) for parameter in parameters}
+    parents = {parameter.key: parents_of(parameter, parameters, config) for parameter in parameters}
     sorter = TopologicalSorter(parents)
     try:
         sorter.prepare()
@@ -34,8 +34,8 @@ def parents_first(parameters: Sequence[Parameter], config: DictConfig) -> list[P
     return ordered
 
 
-def _parents(parameter: Parameter, parameters: Sequence[Parameter], config: DictConfig) -> set[str]:
-    """Keys of the tuned parameters that the condition of ``parameter`` looks at, also through other keys."""
+def parents_of(parameter: Parameter, parameters: Sequence[Parameter], config: DictConfig) -> set[str]:
+    """Keys of those of ``parameters`` that the condition of ``parameter`` looks at, also through other keys."""
     if not isinstance(parameter.when, str):
         return set()
     reached = _references(parameter.when, config, f"{SECTION}.{parameter.name}.when", set())

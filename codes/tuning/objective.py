@@ -1,5 +1,6 @@
 """What a study optimises."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from codes.errors import UserError
 from codes.metrics import METRICS, direction
 from codes.tuning.outcomes import Outcome, Verdict
+
+log = logging.getLogger(__name__)
 
 ACCURACY = ("lae99", "mlae", "mae", "mse")
 MEASURED_LAST = {"inference_time"}  # unknown before a training ends, so that no pruner can follow it
@@ -73,8 +76,8 @@ def read_objective(config: DictConfig) -> Objective:
     return Objective(metrics, config.trainer.epochs)
 
 
-def check_pruner(pruner: BasePruner, objective: Objective, section: DictConfig) -> None:
-    """Refuse a pruner that cannot do its work, with the reason; ``section`` is its config."""
+def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -> None:
+    """Refuse a pruner that cannot do its work in the study of ``config``, with the reason."""
     if isinstance(pruner, NopPruner):
         return
     name = type(pruner).__name__
@@ -88,7 +91,9 @@ def check_pruner(pruner: BasePruner, objective: Objective, section: DictConfig) 
             f"pruner: {name} cannot follow {objective.metrics[0]}, measured after training; set pruner=none"
         )
     if isinstance(pruner, HyperbandPruner):
-        _check_hyperband(section.min_resource, section.max_resource, section.reduction_factor)
+        _check_hyperband(config.pruner.min_resource, config.pruner.max_resource, config.pruner.reduction_factor)
+        _check_looks(config.pruner.min_resource, config.trainer.epochs, config.trainer.evaluate_every)
+        _check_budget(bracket_sizes(config.pruner), config.trials)
 
 
 def _check_hyperband(low: int, high: int, factor: int) -> None:
@@ -99,9 +104,39 @@ def _check_hyperband(low: int, high: int, factor: int) -> None:
         )
 
 
+def _check_looks(low: int, epochs: int, evaluate_every: int) -> None:
+    first = evaluate_every * math.ceil(low / evaluate_every)
+    if first >= epochs:
+        raise UserError(
+            f"pruner: hyperband needs an evaluation before the last epoch, but with trainer.epochs={epochs}, "
+            f"trainer.evaluate_every={evaluate_every} and pruner.min_resource={low} the first one that counts is at "
+            f"epoch {first}; set trainer.evaluate_every=1, train longer, or set pruner=none"
+        )
+
+
+def _check_budget(sizes: Sequence[int], trials: int) -> None:
+    if trials < 2:
+        raise UserError(f"pruner: hyperband compares trials with each other, but trials is {trials}; set pruner=none")
+    if trials < sum(sizes):
+        log.warning(
+            "pruner=hyperband compares trials within its brackets, which take %s of each %d trials: "
+            "trials=%d is less than one round; pruner=median compares all of them",
+            ", ".join(map(str, sizes)),
+            sum(sizes),
+            trials,
+        )
+
+
 def first_looks(section: DictConfig) -> Sequence[int]:
     """Epochs at which the brackets of Hyperband first prune: ``min_resource * reduction_factor ** bracket``."""
-    looks = [int(section.min_resource)]
-    while looks[-1] * section.reduction_factor <= section.max_resource:
-        looks.append(looks[-1] * section.reduction_factor)
-    return looks
+    brackets = math.floor(math.log(section.max_resource / section.min_resource, section.reduction_factor)) + 1
+    return [section.min_resource * section.reduction_factor**bracket for bracket in range(brackets)]
+
+
+def bracket_sizes(section: DictConfig) -> Sequence[int]:
+    """Trials that each bracket takes in a round, the one that prunes first before the others; as Optuna shares them.
+
+    With ``n`` brackets and a reduction factor ``f``, bracket ``i`` takes ``ceil(n f**s / (s + 1))``, ``s = n - 1 - i``.
+    """
+    brackets = len(first_looks(section))
+    return [math.ceil(brackets * section.reduction_factor**s / (s + 1)) for s in reversed(range(brackets))]

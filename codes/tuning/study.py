@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -14,11 +15,13 @@ from tqdm import tqdm
 from codes import storage
 from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
-from codes.tuning.ledger import Ledger
+from codes.tuning.ledger import Ledger, counts
 from codes.tuning.plan import Plan, plan_study
+from codes.tuning.record import study_row
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
 from codes.tuning.summary import closing, next_commands, opening, resume_command, write_trials
+from codes.tuning.warm_start import enqueue_known
 from codes.tuning.worker import Settings
 
 
@@ -29,8 +32,10 @@ def run_study(
     prepare: Callable[[DictConfig], None] | None = None,
     warm_up: str | None = None,
     overrides: Sequence[str] = (),
-) -> None:
-    """Run the study that ``config`` describes until it has ``config.trials`` valid trials.
+    origins: Mapping[str, str] = MappingProxyType({}),
+    known: Mapping[str, DictConfig] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Run the study that ``config`` describes until it has ``config.trials`` valid trials; its row in a table.
 
     Args:
         config: Composed ``TuneConfig``, interpolations unresolved.
@@ -39,6 +44,8 @@ def run_study(
             and writes into the config what only the data says.
         warm_up: Reference to a function that each worker calls once, without arguments, before its first trial.
         overrides: What the user typed, for the commands that are suggested at the end.
+        origins: Where the range of each parameter comes from, as ``codes.tuning.origins`` finds it, for the screen.
+        known: Composed configurations, by what they are called, whose tuned parameters are tried first.
 
     Raises:
         UserError: bad input, or too many invalid trials.
@@ -60,11 +67,13 @@ def run_study(
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:
             workers = _workers(plan, runner, warm_up)
-            emit(opening(plan, workers[0].threads))
+            emit(opening(plan, workers[0].threads, database.address, origins))
             ledger.study.sampler = plan.sampler(ledger.presence.launch)
+            _warm_start(ledger, plan, known)
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
         emit(next_commands(ledger, plan, overrides))
+        return study_row(ledger, plan)
 
 
 def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
@@ -94,11 +103,20 @@ def _present(
         presence.leave()
 
 
+def _warm_start(ledger: Ledger, plan: Plan, known: Mapping[str, DictConfig]) -> None:
+    """Queue the ``known`` configurations, once, at the very start of a study."""
+    with ledger.claiming():
+        if not ledger.trials():
+            for line in enqueue_known(ledger.study, plan.space, plan.config, known):
+                emit(line)
+
+
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:
     screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices)
     try:
         with _sigterm_like_ctrl_c():
             Coordinator(ledger, plan, workers, screen).run()
+        screen.counted(counts(ledger.trials()))
     except KeyboardInterrupt:
         screen.note(f"\nstopped with {ledger.valid()} of {ledger.target} valid trials; go on with")
         screen.note(resume_command(overrides))

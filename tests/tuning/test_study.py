@@ -146,7 +146,7 @@ def test_a_changed_config_is_refused_with_its_difference(tmp_path):
 def test_a_config_may_change_until_the_first_trial(tmp_path):
     with pytest.raises(UserError, match="no slot is left"):
         run(tmp_path, "quadratic", warm_up=RUNNERS + "broken_warm_up")
-    run(tmp_path, "quadratic", "trials=1", "trainer.epochs=50")
+    run(tmp_path, "quadratic", "trials=2", "trainer.epochs=50")
 
 
 REFUSED = {
