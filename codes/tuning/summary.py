@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from optuna.pruners import HyperbandPruner, NopPruner
@@ -36,7 +35,7 @@ ONLY_TUNE |= {"devices", "experiment", "hydra"}
 KEPT = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "hardware", "coordinator")
 
 
-def opening(plan: Plan, threads: int, address: str = "", origins: Mapping[str, str] = MappingProxyType({})) -> str:
+def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) -> str:
     """What is tuned, in which ranges, by what, on which slots, and where everything goes.
 
     ``address`` is that of the storage; ``origins`` says of each parameter where its range comes from.
@@ -129,7 +128,8 @@ def fine_command(plan: Plan, overrides: Sequence[str]) -> str:
 
 
 def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
-    """The same study again, with another budget if one is given."""
+    """The same study again, with another budget if one is given; nothing that is typed again is to overwrite it."""
+    overrides = [text for text in overrides if text != "on_config_change=overwrite"]
     if trials is not None:
         overrides = [*(text for text in overrides if _key(text) != "trials"), f"trials={trials}"]
     return _command("tune.py", overrides)
