@@ -20,6 +20,7 @@ def main(config: DictConfig) -> dict[str, str]:
     from codes.tuning.stages import narrow, sum_up
     from codes.tuning.study import run_study
 
+    cli.refuse_older_style(config)
     if config.fine is not None:  # search_space=fine
         narrow(config, prepare)
     row = run_study(

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import CompactHydraException, HydraException
@@ -13,6 +13,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from codes.errors import StopTraining, UserError
 
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
+    "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
+    "storage=postgres storage.mode=remote storage.host=... storage.user=... for another; see docs/storage.md",
+}
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -38,6 +42,15 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(error.exit_code if isinstance(error, UserError) else 1)
 
 
+def command(main: Callable[[Sequence[str]], None], description: str) -> None:
+    """Run ``python -m codes.<name> <arguments>``, a command without a Hydra main; ``--help`` shows ``description``."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(f"{description.strip()}\n")
+        return
+    run(lambda: main(arguments))
+
+
 def explain(error: Exception) -> str | None:
     """Message for an error that a user can mend, or None for a bug."""
     if isinstance(error, UserError | StopTraining):
@@ -60,7 +73,19 @@ def _explain_config(error: Exception) -> str:
             keys = _known_keys(candidate.parent_node)
             if keys:
                 lines.append(f"keys here: {', '.join(keys)}")
+    lines += [_older_style(key) for key in OLDER_STYLE if f"'{key}'" in f"{error} {cause}"]
     return "\n".join(lines)
+
+
+def refuse_older_style(config: DictConfig) -> None:
+    """Raise ``UserError`` for a key of YAML tuning configs that was added with ``+``, which nothing would read."""
+    for key in OLDER_STYLE:
+        if key in config:
+            raise UserError(_older_style(key))
+
+
+def _older_style(key: str) -> str:
+    return f"{key}: is of an older kind of config; say {OLDER_STYLE[key]}"
 
 
 def _known_keys(node: object) -> list[str]:

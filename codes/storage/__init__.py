@@ -6,8 +6,9 @@ from codes.errors import UserError
 from codes.schema import StorageConfig
 from codes.storage import journal, memory, postgres, sqlite
 from codes.storage.database import Database
+from codes.storage.existing import existing
 
-__all__ = ["BACKENDS", "Database", "opened"]
+__all__ = ["BACKENDS", "Database", "existing", "opened"]
 
 BACKENDS = {"sqlite": sqlite, "postgres": postgres, "journal": journal, "memory": memory}
 

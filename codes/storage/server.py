@@ -9,6 +9,7 @@ over, and stops it at its end.
 import fcntl
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import threading
@@ -165,7 +166,7 @@ class Server:
             if self._answers():
                 return None
             if time.monotonic() > end:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
                 return f"no answer after {PATIENCE:.0f} s; see {self._log}"
             time.sleep(POLL)
         with open(self._log, "rb") as log:
@@ -175,7 +176,8 @@ class Server:
     def _settings(self, port: int) -> list[str]:
         socket_path = os.fsencode(self.data / f".s.PGSQL.{port}")
         quoted = str(self.data).replace('"', '""')
-        sockets = f'"{quoted}"' if len(socket_path) <= SOCKET_PATH_LIMIT else ""
+        possible = len(socket_path) <= SOCKET_PATH_LIMIT and b"," not in socket_path  # a comma separates hosts
+        sockets = f'"{quoted}"' if possible else ""
         settings = {
             "listen_addresses": LOOPBACK,
             "port": port,

@@ -32,7 +32,7 @@ def opened(config: FileStorageConfig) -> Iterator[Database]:
     Raises ``UserError`` naming the file when it cannot be written, is no database, or is of another Optuna version.
     """
     path = Path(config.path).resolve()
-    with _named_errors(path):
+    with named_errors(path):
         storage = open_file(path)
         try:
             yield Database(storage, partial(claiming, path), str(config.path))
@@ -53,6 +53,16 @@ def open_file(path: Path) -> RDBStorage:
             raise UserError(f"storage.path {path}: {error}") from error
 
 
+def open_existing(path: Path) -> RDBStorage:
+    """The Optuna storage in a file that has its tables already; without locks, whoever else uses it."""
+    _check_file(path)
+    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    try:
+        return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
+    except RuntimeError as error:
+        raise UserError(f"storage.path {path}: {error}") from error
+
+
 def _check_file(path: Path) -> None:
     """Refuse a database of something else before anything is written to it."""
     if not path.is_file() or path.stat().st_size == 0:
@@ -64,10 +74,10 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[Path]:
     """Turn failures of the database inside into one ``UserError`` that names the file and the cause."""
     try:
-        yield
+        yield path
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
         raise UserError(f"storage.path {path}: {_root(error)}") from error
 

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import uuid
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -15,7 +16,6 @@ from omegaconf import OmegaConf
 
 from codes import resolvers, schema
 from codes.errors import UserError
-from codes.schema import PostgresConfig
 from codes.storage.binaries import find_binaries
 from tests.command import ROOT
 
@@ -60,9 +60,10 @@ def template(binaries, open_folder):
 
 
 @pytest.fixture(scope="session")
-def local(template):
+def local(template, open_folder):
     """A private server that runs for the whole session."""
-    config = local_config(template)
+    copy(template, open_folder / "local")
+    config = local_config(open_folder / "local")
     with server_of(config).running():
         yield config
 
@@ -76,15 +77,11 @@ def fresh(template, open_folder):
 
 
 def copy(template, folder):
-    """Copy a server's files, with their owners, while it may run for others."""
-    from codes.storage.server import Server
-
-    with Server(local_config(template))._changing():
-        shutil.copytree(template, folder, ignore=shutil.ignore_patterns("postmaster.pid", ".s.PGSQL*"))
+    """Copy the files of a server that does not run, with their owners."""
+    shutil.copytree(template, folder)
     for path in (template / "data", *(template / "data").rglob("*")):
-        twin = folder / path.relative_to(template)
-        if twin.exists():
-            os.chown(twin, path.stat().st_uid, path.stat().st_gid)
+        if os.geteuid() == 0:
+            os.chown(folder / path.relative_to(template), path.stat().st_uid, path.stat().st_gid)
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +103,8 @@ def server_of(config):
 
 
 def local_config(folder, **changes):
-    config = storage_config("storage=postgres", f"storage.data_dir='{folder}'")
-    return PostgresConfig(**{**vars(config), **changes})
+    config = storage_config("storage=postgres")
+    return replace(config, data_dir=str(folder), **changes)
 
 
 def remote_config(server, **changes):
@@ -115,7 +112,7 @@ def remote_config(server, **changes):
     settings = {**server.connection(), "host": "127.0.0.1"}
     del settings["password"]
     config = storage_config("storage=postgres", "storage.mode=remote")
-    return PostgresConfig(**{**vars(config), **settings, **changes})
+    return replace(config, **{**settings, **changes})
 
 
 @contextmanager

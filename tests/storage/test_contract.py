@@ -106,7 +106,3 @@ def test_no_address_shows_a_password(config):
         assert database.address
         password = getattr(config, "password", None)
         assert password is None or password not in f"{database.address} {config!r} {database.storage.__dict__}"
-
-
-def test_an_unknown_choice_lists_the_others():
-    assert {"sqlite", "postgres", "journal", "memory"} == set(CHOICES)

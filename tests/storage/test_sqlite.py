@@ -71,9 +71,21 @@ def test_one_claims_at_a_time(database):
 
 def test_not_a_database(config, tmp_path):
     (tmp_path / "a folder").mkdir()
-    (tmp_path / "a folder" / "study.db").write_text("learning_rate: 1e-3\n" * 100)
+    text = "learning_rate: 1e-3\n" * 100
+    (tmp_path / "a folder" / "study.db").write_text(text)
     with pytest.raises(UserError, match=r"storage.path .*study.db: file is not a database"), opened(config):
         pass
+    assert (tmp_path / "a folder" / "study.db").read_text() == text
+
+
+def test_of_something_else_stays_as_it_is(config, tmp_path):
+    (tmp_path / "a folder").mkdir()
+    with closing(sqlite3.connect(config.path)) as connection, connection:
+        connection.execute("CREATE TABLE birds (name TEXT)")
+    before = (tmp_path / "a folder" / "study.db").read_bytes()
+    with pytest.raises(UserError, match=r"storage.path .*study.db: is a database of something else, with birds"):
+        opened(config).__enter__()
+    assert (tmp_path / "a folder" / "study.db").read_bytes() == before
 
 
 def test_of_another_optuna_version(config):

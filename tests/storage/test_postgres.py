@@ -1,0 +1,180 @@
+"""PostgreSQL: somebody else's server, entered with the least rights and left in the middle of a study."""
+
+import os
+import signal
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import optuna
+import psycopg2
+import pytest
+from optuna.trial import TrialState
+from psycopg2 import sql
+
+from codes.errors import UserError
+from codes.storage import opened
+from codes.storage.connect import Connect, remote
+from tests.storage.conftest import administrator, postmaster, remote_config
+from tests.storage.proxy import Proxy
+
+ODD = "we\"ird; DROP DATABASE codes; --'%s{} ü"
+
+
+def password(server):
+    return server.connection()["password"]
+
+
+@pytest.fixture
+def config(foreign, request):
+    """A guest's configuration, with a database of the test's own."""
+    return remote_config(foreign, password=password(foreign), database=request.node.name)
+
+
+@contextmanager
+def guest(server, **changes):
+    """A role that may only log in, and its configuration."""
+    with administrator(server) as cursor:
+        cursor.execute("DROP ROLE IF EXISTS guest")
+        cursor.execute("CREATE ROLE guest LOGIN PASSWORD 'sesame'")
+        yield cursor, remote_config(server, user="guest", password="sesame", **changes)
+        cursor.execute("DROP OWNED BY guest")
+
+
+def study_in(config):
+    with opened(config) as database:
+        return optuna.create_study(study_name=ODD, storage=database.storage, load_if_exists=True)._study_id
+
+
+def test_odd_names_are_names(foreign, config):
+    odd = replace(config, database=ODD, schema=f"{ODD}2")
+    study_in(odd)
+    with closing(psycopg2.connect(**foreign.connection(), dbname=ODD)) as connection, connection.cursor() as cursor:
+        cursor.execute(sql.SQL("SELECT study_name FROM {}.studies").format(sql.Identifier(f"{ODD}2")))
+        assert cursor.fetchall() == [(ODD,)]
+    with pytest.raises(UserError, match=r"storage.schema: .*63 bytes"), opened(replace(odd, schema="ü" * 32)):
+        pass
+
+
+def test_where_the_password_comes_from(foreign, config, monkeypatch, tmp_path):
+    secret = password(foreign)
+    kept = tmp_path / "pgpass"
+    kept.write_text(f"127.0.0.1:{config.port}:*:{config.user}:{secret}\n")
+    kept.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
+    study_in(config)
+    with pytest.raises(UserError, match="no password supplied"):
+        study_in(replace(config, password=None))
+    with pytest.raises(UserError, match="password authentication failed") as refused:
+        study_in(replace(config, password="not this one"))
+    assert "not this one" not in str(refused.value)
+    monkeypatch.setenv("PGPASSFILE", str(kept))
+    study_in(replace(config, password=None))
+    study_in(replace(config, password="not this one"))
+    monkeypatch.setenv("PGPASSWORD", secret)
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
+    study_in(replace(config, password=None))
+
+
+@pytest.mark.parametrize("missing", ["database", "schema", "tables"])
+def test_missing_rights_name_the_lines_that_grant_them(foreign, missing):
+    """What the message asks the administrator for is all that is needed."""
+    changes = {"database": f"guest {missing}", "schema": "a b" if missing == "schema" else None}
+    with guest(foreign, **changes) as (cursor, config):
+        cursor.execute(f'DROP DATABASE IF EXISTS "{config.database}" WITH (FORCE)')
+        if missing != "database":
+            cursor.execute(f'CREATE DATABASE "{config.database}"')
+        with pytest.raises(UserError, match="administrator") as refused:
+            study_in(config)
+        with administrator(foreign, "postgres" if missing == "database" else config.database) as there:
+            there.execute(str(refused.value).splitlines()[-1])
+        study_in(config)
+        cursor.execute(f'DROP DATABASE "{config.database}" WITH (FORCE)')
+
+
+def test_an_unreachable_server_is_named(config):
+    with pytest.raises(UserError, match=r"storage postgresql://codes@127.0.0.1:1/.*refused"):
+        study_in(replace(config, port=1))
+
+
+def test_too_few_connections_are_left(config):
+    with pytest.raises(UserError, match=r"storage .*: \d+ of 97 connections are taken, .* up to 501; .*pool_size"):
+        study_in(replace(config, pool_size=500))
+
+
+def test_of_another_optuna_version(foreign, config):
+    study_in(config)
+    with administrator(foreign, config.database) as cursor:
+        cursor.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    with pytest.raises(UserError, match="no longer compatible"):
+        study_in(config)
+
+
+@pytest.mark.parametrize("step", ["ask", "take", "tell", "suggest", "report", "note"])
+def test_a_connection_that_breaks_after_the_commit_changes_nothing(foreign, config, step):
+    """The server has done it, the client cannot know: it is not done twice, and not given up."""
+    proxy = Proxy(config.port)
+    with opened(replace(config, port=proxy.port, sslmode="disable", database="worst moment")) as database:
+        study = optuna.create_study(study_name=step, storage=database.storage)
+        if step == "take":
+            study.enqueue_trial({"x": 0.25})
+        does = {
+            "suggest": lambda: trial.suggest_float("x", 0, 1),
+            "report": lambda: trial.report(1.0, 0),
+            "note": lambda: trial.set_user_attr("claim", "mine"),
+            "tell": lambda: study.tell(trial, 1.0),
+        }
+        proxy.armed = step in ("ask", "take")
+        trial = study.ask()
+        proxy.armed = step not in ("ask", "take")
+        for name in ("suggest", "report", "note", "tell"):
+            proxy.armed = step == name
+            does[name]()
+        assert proxy.broken == 1
+        (only,) = study.trials
+        assert (only.state, only.value, only.intermediate_values) == (TrialState.COMPLETE, 1.0, {0: 1.0})
+        assert only.user_attrs == {"claim": "mine"}
+        assert ("x" in only.params) and (step != "take" or only.params["x"] == 0.25)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_loses_no_trial(foreign, config):
+    """Threads ask, report and tell while the server dies three times, under claims as the ledger makes them."""
+    with opened(config) as database:
+        study = optuna.create_study(study_name="s", storage=database.storage)
+        told = []
+
+        def work():
+            for _ in range(15):
+                with database.claiming("s"):
+                    trial = study.ask()
+                x = trial.suggest_float("x", 0, 1)
+                for step in range(5):
+                    trial.report(x, step)
+                trial.set_user_attr("x", x)
+                study.tell(trial, x)
+                told.append((trial.number, x))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for goal in (10, 25, 40):
+            while len(told) < goal:
+                threads[0].join(0.01)
+            os.kill(postmaster(foreign.config), signal.SIGKILL)
+            foreign.ensure()
+        for thread in threads:
+            thread.join()
+        trials = study.trials
+        assert sorted(told) == [(trial.number, trial.value) for trial in trials]
+        assert len(trials) == 60
+        assert all(trial.state is TrialState.COMPLETE for trial in trials)
+        assert all(trial.params["x"] == trial.value == trial.user_attrs["x"] for trial in trials)
+
+
+def test_what_ends_the_connection_of_a_vanished_host(config):
+    """Its claim would be kept for hours by the system's defaults."""
+    connect = Connect(config, lambda: {**remote(config), "password": config.password})
+    with connect.session("postgres") as cursor:
+        cursor.execute("SHOW tcp_keepalives_idle")
+        assert cursor.fetchone() == ("60",)
