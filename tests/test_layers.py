@@ -24,7 +24,14 @@ LAYERS = {
     "training": 2,
     "storage": 2,
     "tuning": 3,
-    "callbacks": 4,
+    "results": 4,
+    "callbacks": 5,
+    "promote": 5,
+    "replay": 5,
+    "certify": 5,
+    "status": 5,
+    "report": 5,
+    "export": 5,
 }
 
 

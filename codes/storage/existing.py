@@ -59,8 +59,8 @@ def _postgres(config: PostgresConfig) -> Iterator[Database]:
 
 def _file(config: FileStorageConfig) -> Path:
     path = Path(config.path).resolve()
-    if not path.is_file():
-        raise UserError(f"storage.path: {path} does not exist; give the study's tuning_id or storage.path")
+    if not path.is_file() or path.stat().st_size == 0:
+        raise UserError(f"storage.path: {path} does not exist or is empty; give the study's tuning_id or storage.path")
     return path
 
 

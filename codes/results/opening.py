@@ -1,0 +1,138 @@
+"""A study that is there, running or finished, opened by the overrides that ``tune.py`` takes; nothing is created."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
+
+from codes import resolvers, schema, storage
+from codes.errors import UserError
+from codes.tuning.changes import STORED, kept_config
+from codes.tuning.objective import Objective, read_objective
+
+CONF = Path(__file__).parents[2] / "conf"
+CONFIG_DIR = ("--config-dir", "-cd")  # as train.py and tune.py take it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A study that is there.
+
+    ``config`` is what it was started with, typed, whatever the command line says about it now; only where it is
+    (``storage``, ``output_dir``) comes from the command line. ``folder`` has what its trials left.
+    """
+
+    name: str
+    study: optuna.Study
+    config: DictConfig
+    objective: Objective
+    folder: Path
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial so far, oldest first; not to be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+
+def compose_tune(overrides: Sequence[str]) -> DictConfig:
+    """The config that ``tune.py`` would compose of ``overrides``; also takes its ``--config-dir``."""
+    schema.register()
+    resolvers.register()
+    folder, rest = split_config_dir(overrides)
+    searched = [] if folder is None else [f"hydra.searchpath=['file://{folder}']"]
+    with initialize_config_dir(str(CONF)):
+        return compose("tune", overrides=[*rest, *searched])
+
+
+def split_config_dir(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder given as ``--config-dir <folder>`` or ``--config-dir=<folder>``, and the other arguments."""
+    folder, rest = None, list(arguments)
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in CONFIG_DIR:
+            continue
+        if not equals and index + 1 == len(arguments):
+            raise UserError(f"{flag} needs a folder with config groups, as train.py takes it")
+        folder = Path(value if equals else arguments[index + 1]).expanduser().resolve()
+        rest = [*arguments[:index], *arguments[index + (1 if equals else 2) :]]
+        break
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--config-dir: {folder} is not a folder")
+    return folder, rest
+
+
+def split_arguments(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values of a command's ``own`` keys, with their defaults, and the arguments that are overrides of ``tune.py``.
+
+    A key whose default is text takes any text, another one what Hydra's command line reads (``k=5``, ``seeds=[1,2]``);
+    the last one counts.
+    """
+    values, rest = dict(own), []
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or key not in own:
+            rest.append(argument)
+        elif isinstance(own[key], str):
+            values[key] = text
+        else:
+            values[key] = OverridesParser.create().parse_override(argument).value()
+    return values, rest
+
+
+@contextmanager
+def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
+    """The study that ``tune.py`` with ``overrides`` would resume.
+
+    Raises ``UserError`` where there is no such storage, or no such study in it, with those that there are. What fails
+    in the database later, inside the ``with``, is turned into a ``UserError`` too.
+    """
+    composed = compose_tune(overrides)
+    settings: Any = OmegaConf.to_object(composed.storage)
+    with storage.existing(settings) as database:
+        yield keep(composed.study_name, composed, database)
+
+
+def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
+    """The study ``name`` of an open storage, whose files lie where ``composed`` says."""
+    try:
+        study = optuna.load_study(study_name=name, storage=database.storage)
+    except KeyError:
+        there = ", ".join(study_names(database)) or "none"
+        raise UserError(
+            f"study {name} is not in {database.address}; there are: {there}. "
+            "Give its tuning_id and surrogate, search_space=fine for a fine stage, or study_name"
+        ) from None
+    folder = Path(composed.output_dir)
+    kept = kept_config(study, folder)
+    if kept is None:
+        raise UserError(f"study {name} keeps no configuration, and {folder / STORED} is missing; restore that file")
+    config = _typed(kept, composed)
+    return Kept(name, study, config, read_objective(config), folder)
+
+
+def study_names(database: storage.Database) -> list[str]:
+    """Names of the studies in a storage, without those that are being written to replace another."""
+    return sorted(name for name in optuna.get_all_study_names(database.storage) if not name.endswith(".prepared"))
+
+
+def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:
+    """``kept`` under the schemas; what is not kept, or newer than the study, is as ``composed``."""
+    plain: Any = OmegaConf.to_container(kept, resolve=False)
+    plain["output_dir"] = composed.output_dir
+    name = plain["surrogate"]["name"]
+    if name not in schema.SURROGATE_SCHEMAS:
+        raise UserError(f"surrogate {name} is unknown; choose from {', '.join(schema.SURROGATE_SCHEMAS)}")
+    base = OmegaConf.structured(schema.TuneConfig)
+    base.surrogate = schema.SURROGATE_SCHEMAS[name]
+    for field in fields(schema.TuneConfig):
+        if field.name not in plain:
+            base[field.name] = composed[field.name]
+    typed = OmegaConf.merge(base, plain)
+    assert isinstance(typed, DictConfig)
+    return typed
