@@ -50,14 +50,15 @@ class Coordinator:
         """
         start_resource_tracker()
         pulse = threading.Thread(target=self._pulse, daemon=True)
-        for thread in (
-            pulse,
-            *(threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots),
-        ):
-            thread.start()
+        slots = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots]
+        pulse.start()
         try:
+            for thread in slots:
+                thread.start()
             self._wait()
         except KeyboardInterrupt:
+            with self.change:
+                self.serving -= sum(thread.ident is None for thread in slots)  # stopped before they were started
             self._end_interrupted()
             raise
         finally:
