@@ -26,7 +26,8 @@ class Kept:
     """A study that is there.
 
     ``config`` is what it was started with, typed, whatever the command line says about it now; only where it is
-    (``storage``, ``output_dir``) comes from the command line. ``folder`` has what its trials left.
+    (``storage``, ``output_dir``) comes from the command line. ``folder`` has what its trials left. ``database`` is open
+    as long as the study is.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Kept:
     config: DictConfig
     objective: Objective
     folder: Path
+    database: storage.Database
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial so far, oldest first; not to be changed."""
@@ -113,7 +115,7 @@ def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
     if kept is None:
         raise UserError(f"study {name} keeps no configuration, and {folder / STORED} is missing; restore that file")
     config = _typed(kept, composed)
-    return Kept(name, study, config, read_objective(config), folder)
+    return Kept(name, study, config, read_objective(config), folder, database)
 
 
 def study_names(database: storage.Database) -> list[str]:
