@@ -17,3 +17,7 @@ class StopTraining(Exception):
 
 class Diverged(StopTraining):
     """A loss or a prediction is NaN or infinite, or an ODE solver gave up."""
+
+
+class OutOfRange(UserWarning):
+    """A surrogate is asked about states or parameters beyond those that it has seen in training."""

@@ -75,15 +75,23 @@ class Transform:
         Raises:
             UserError: a time outside the training range, where a surrogate knows nothing.
         """
+        inside = self.covers(t)
+        if not inside.all():
+            first, last = self.timesteps[0], self.timesteps[-1]
+            raise UserError(f"time {t[~inside][0].item():g} is outside the training range [{first:g}, {last:g}]")
+        return self.scale_times(t)
+
+    def covers(self, t: Tensor) -> Tensor:
+        """Which of the physical times ``[...]`` lie in the training range."""
+        first, last = self.timesteps.to(t.device)[[0, -1]]
+        slack = torch.finfo(torch.float32).eps  # an end of the range that went through float32 is still inside
+        return (t.double() >= first - slack * first.abs()) & (t.double() <= last + slack * last.abs())
+
+    def scale_times(self, t: Tensor) -> Tensor:
+        """``forward_times`` without its check: a time outside counts as the nearest end of the training range."""
         grid = self.timesteps.to(t.device)
         first, last = grid[0], grid[-1]
-        times = t.double()
-        slack = torch.finfo(torch.float32).eps  # an end of the range that went through float32 is still inside
-        inside = (times >= first - slack * first.abs()) & (times <= last + slack * last.abs())
-        if not inside.all():
-            outside = times[~inside][0].item()
-            raise UserError(f"time {outside:g} is outside the training range [{first:g}, {last:g}]")
-        times = times.clamp(first, last)
+        times = t.double().clamp(first, last)
         if self.time_scale == "index":
             scaled = _position(times, grid)
         else:

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,28 @@ from torch import Tensor
 
 from codes import surrogates
 from codes.data import PreparedData, Transform
+from codes.data.scaling import Scaling
+from codes.data.transform import TIME_SCALES
 from codes.errors import UserError
 from codes.files import write_atomically
 from codes.schema import SURROGATE_SCHEMAS, DataSpec, TrainConfig
 from codes.surrogates.base import Surrogate
+from codes.training.seen import Seen
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
-FORMAT = 1
+FORMAT = 2
 KEYS = ("format", "surrogate", "spec", "labels", "unit", "transform", "training", "versions", "sha256")
+KEYS_OF = {1: KEYS, FORMAT: (*KEYS, "seen")}  # by format
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """What the folder of a trained surrogate holds; ``seen`` is None if it was written before ranges were kept."""
+
+    model: Surrogate
+    transform: Transform
+    labels: tuple[str, ...]
+    seen: Seen | None
 
 
 def save_artifact(folder: Path, model: Surrogate, config: TrainConfig, data: PreparedData) -> Path:
@@ -40,6 +54,7 @@ def save_artifact(folder: Path, model: Surrogate, config: TrainConfig, data: Pre
         "labels": list(data.labels),
         "unit": data.transform.unit,
         "transform": data.transform.to_dict(),
+        "seen": Seen.of(data).to_dict(),
         "training": {"dataset": asdict(config.dataset), "trainer": asdict(config.trainer), "seed": config.seed},
         "versions": {"codes": _version(), "torch": str(torch.__version__), "python": platform.python_version()},
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -56,8 +71,8 @@ def _version() -> str:
         return "not installed"
 
 
-def read_artifact(folder: Path) -> tuple[Surrogate, Transform, tuple[str, ...]]:
-    """Surrogate, transform and labels from the two files of ``folder``, on the CPU.
+def read_artifact(folder: Path) -> Artifact:
+    """What the two files of ``folder`` hold, on the CPU.
 
     Both hold plain data: nothing in them is executed, and the class of the surrogate comes from the registry alone.
 
@@ -69,17 +84,21 @@ def read_artifact(folder: Path) -> tuple[Surrogate, Transform, tuple[str, ...]]:
     try:
         model = _build(path, described["surrogate"], described["spec"])
         transform = Transform.from_dict(described["transform"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        seen = Seen.from_dict(described["seen"], model.spec) if "seen" in described else None
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: spec or transform is not as train.py wrote it ({error}); copy the file again"
+            f"{path}: spec, transform or seen is not as train.py wrote it ({error}); copy the file again"
         ) from error
-    if transform.to_dict() != described["transform"]:
+    if transform.to_dict() != described["transform"] or not _fits(transform, model.spec):
         raise UserError(f"{path}: transform has values that do not belong there; copy the file again")
+    labels = described["labels"]
+    if not isinstance(labels, list) or [type(label) for label in labels] != [str] * model.spec.n_quantities:
+        raise UserError(f"{path}: labels must be {model.spec.n_quantities} names but are {labels!r}")
     try:
-        model.load_state_dict(_read_weights(folder / WEIGHTS, described["sha256"]))
+        model.load_state_dict(_read_weights(folder / WEIGHTS, described["sha256"]), assign=True)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit the surrogate of {path}: {error}") from error
-    return model, transform, tuple(described["labels"])
+    return Artifact(model.float(), transform, tuple(labels), seen)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -89,25 +108,54 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} does not exist; give a folder with {WEIGHTS} and {CONFIG}, as train.py writes it"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a YAML file: {error}") from error
-    _check_keys(path, "", described, KEYS)
-    if described["format"] != FORMAT:
-        raise UserError(f"{path}: format must be {FORMAT} for this version but got {described['format']}")
+    version = described.get("format", FORMAT) if isinstance(described, Mapping) else FORMAT
+    if version not in tuple(KEYS_OF):
+        raise UserError(f"{path}: format must be {' or '.join(map(str, KEYS_OF))} for this version but got {version}")
+    _check_keys(path, "", described, KEYS_OF[version])
     return dict(described)
 
 
 def _build(path: Path, surrogate: Any, spec: Any) -> Surrogate:
+    """The surrogate, its weights not yet there: takes neither memory nor random numbers."""
     name = surrogate.get("name") if isinstance(surrogate, Mapping) else None
     if name not in SURROGATE_SCHEMAS:
         raise UserError(f"{path}: surrogate '{name}' is unknown; choose from {', '.join(SURROGATE_SCHEMAS)}")
     schema = SURROGATE_SCHEMAS[name]
     _check_keys(path, "surrogate.", surrogate, [field.name for field in fields(schema)])
     _check_keys(path, "spec.", spec, [field.name for field in fields(DataSpec)])
+    for key, least in (("n_quantities", 1), ("n_parameters", 0), ("n_timesteps", 2)):
+        if type(spec[key]) is not int or spec[key] < least:
+            raise UserError(f"{path}: spec.{key} must be an integer of at least {least} but is {spec[key]!r}")
     try:
-        return surrogates.build(schema(**surrogate), DataSpec(**spec))
+        with torch.device("meta"):
+            return surrogates.build(schema(**surrogate), DataSpec(**spec))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _fits(transform: Transform, spec: DataSpec) -> bool:
+    """Whether the statistics are numbers that a dataset of these shapes can have."""
+    t, parameters = transform.timesteps, transform.parameters
+    return (
+        _fits_columns(transform.quantities, spec.n_quantities)
+        and (parameters is None) == (spec.n_parameters == 0)
+        and (parameters is None or _fits_columns(parameters, spec.n_parameters))
+        and t.shape == (spec.n_timesteps,)
+        and bool(t.isfinite().all() and (t.diff() > 0).all())
+        and transform.time_scale in TIME_SCALES
+    )
+
+
+def _fits_columns(scaling: Scaling, n_columns: int) -> bool:
+    floor = scaling.floor
+    return (
+        scaling.offset.shape == scaling.scale.shape == (n_columns,)
+        and bool(scaling.offset.isfinite().all() and scaling.scale.isfinite().all() and (scaling.scale > 0).all())
+        and isinstance(scaling.log10, bool)
+        and (floor is None or (isinstance(floor, int | float) and floor > 0))
+    )
 
 
 def _check_keys(path: Path, prefix: str, values: Any, expected: Iterable[str]) -> None:

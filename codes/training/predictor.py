@@ -1,6 +1,7 @@
 """Predictions of a saved surrogate in physical units."""
 
-from collections.abc import Callable
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codes.data import Transform
-from codes.errors import UserError
-from codes.surrogates.base import Surrogate
-from codes.training.artifact import read_artifact
-from codes.training.batches import chunks
-from codes.training.evaluation import inference
+from codes.data.scaling import Scaling
+from codes.device import resolve_device
+from codes.errors import OutOfRange, UserError
+from codes.training import batches
+from codes.training.artifact import Artifact, read_artifact
+from codes.training.seen import Range, outside
 
 
 class Predictor:
@@ -22,17 +23,32 @@ class Predictor:
     Attributes:
         labels: names of the ``Q`` quantities.
         timesteps: the time grid ``[T]`` of the training; times between its ends can be predicted.
+        seen: lowest and highest initial states and parameters of the training; None where the artifact does not say.
     """
 
-    def __init__(
-        self, model: Surrogate, transform: Transform, labels: tuple[str, ...], device: str | torch.device = "cpu"
-    ) -> None:
+    def __init__(self, artifact: Artifact, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.model, self.transform, self.labels = model.to(self.device).eval(), transform.to(self.device), labels
-        self.timesteps = transform.timesteps.cpu().numpy()
+        self.model = artifact.model.to(self.device).eval().requires_grad_(False)
+        self.transform, self.labels, self.seen = artifact.transform.to(self.device), artifact.labels, artifact.seen
+        self.timesteps = artifact.transform.timesteps.cpu().numpy()
+        seen, parameters = self.seen, self.transform.parameters
+        self._x0 = Argument("x0", self.labels, self.transform.quantities, None if seen is None else seen.initial_states)
+        self._params = None
+        if parameters is not None:
+            names = tuple(f"parameter {index}" for index in range(self.model.spec.n_parameters))
+            self._params = Argument("params", names, parameters, None if seen is None else seen.parameters)
+
+    def __repr__(self) -> str:
+        first, last = self.timesteps[[0, -1]]
+        lines = [f"{type(self.model).__name__} on {self.device}, trained for", f"t from {first:g} to {last:g}"]
+        lines += self._x0.describe() + ([] if self._params is None else self._params.describe())
+        return "\n  ".join(lines)
 
     def predict(self, x0: Any, t: Any, params: Any = None) -> Any:
         """States at times ``t`` of the trajectories that start from ``x0``, all in physical units.
+
+        The result can be differentiated by arguments that are tensors with ``requires_grad``. Else the memory beyond
+        that of arguments and result is bounded, whatever their size.
 
         Args:
             x0: initial states ``[B, Q]``, or one ``[Q]``; NumPy array, tensor or nested list.
@@ -40,30 +56,44 @@ class Predictor:
             params: parameters ``[B, P]``, or ``[P]`` for all trajectories; only for data that have them.
 
         Returns:
-            ``[B, T, Q]``, or ``[T, Q]`` for one state: a tensor on the device of ``x0`` if ``x0`` is a tensor, else an
-            array; float32 if ``x0`` is, else float64.
+            ``[B, T, Q]``, or ``[T, Q]`` for one state; float32 if ``x0`` is, else float64. A tensor on the device of the
+            first argument that is a tensor, or an array if none is.
 
         Raises:
             UserError: a wrong shape, a value that is not finite or has no logarithm, a time outside the grid.
+
+        Warns:
+            OutOfRange: once per call, if a state or parameter is beyond those that were seen in training.
         """
-        states = self._tensor("x0", x0)
-        batch = torch.atleast_2d(states)
-        _check_shape("x0", batch, None, self.model.spec.n_quantities)
-        p = self._parameters(params, len(batch))
-        times = self._times(t)
-        predicted = self._predict(self._normalised("x0", batch, self.transform.forward), times, p)
+        tensors = [value for value in (x0, t, params) if isinstance(value, Tensor)]
+        differentiable = torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
+        with torch.set_grad_enabled(differentiable):
+            states = self._tensor("x0", x0)
+            batch = torch.atleast_2d(states)
+            _check_shape("x0", batch, None, self.model.spec.n_quantities)
+            values = self._parameters(params, len(batch))
+            times = self._times(t)
+            start, far = self._x0.normalised(batch)
+            p, far_too = None, None
+            if self._params is not None and values is not None:
+                p, far_too = self._params.normalised(values)
+            predicted = self._predict(start, times, None if p is None else p.expand(len(batch), -1))
+        if far or far_too:
+            warnings.warn("; ".join(filter(None, (far, far_too))), OutOfRange, stacklevel=2)
         predicted = predicted.view(*states.shape[:-1], *predicted.shape[1:])
         if getattr(x0, "dtype", None) in (torch.float32, np.float32):
             predicted = predicted.float()
-        return predicted.to(x0.device) if isinstance(x0, Tensor) else predicted.cpu().numpy()
+        return predicted.to(tensors[0].device) if tensors else predicted.cpu().numpy()
 
     def _predict(self, x0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
         """Physical ``[B, T, Q]`` float64 from normalised arguments, in slices that bound the memory."""
         predicted = torch.empty(len(x0), len(t), x0.shape[1], dtype=torch.float64, device=self.device)
-        with inference(self.model):
-            for part in chunks(len(x0), len(t)):
-                normalised = self.model(x0[part], t, None if p is None else p[part])
-                predicted[part] = self.transform.inverse(normalised.double())
+        n_times = min(len(t), batches.EVALUATION_ROWS)
+        for rows in batches.chunks(len(x0), n_times):
+            for start in range(0, len(t), n_times):
+                columns = slice(start, start + n_times)
+                normalised = self.model(x0[rows], t[columns], None if p is None else p[rows])
+                predicted[rows, columns] = self.transform.inverse(normalised.double())
         return predicted
 
     def _times(self, t: Any) -> Tensor:
@@ -73,6 +103,7 @@ class Predictor:
         return self.transform.forward_times(times).float()
 
     def _parameters(self, params: Any, n_trajectories: int) -> Tensor | None:
+        """Physical ``[B, P]`` or, for all trajectories, ``[1, P]``."""
         n_parameters = self.model.spec.n_parameters
         if params is None and n_parameters == 0:
             return None
@@ -80,7 +111,7 @@ class Predictor:
             raise UserError(f"params: the surrogate takes {n_parameters} parameters but got {params}")
         values = torch.atleast_2d(self._tensor("params", params))
         _check_shape("params", values, n_trajectories, n_parameters)
-        return self._normalised("params", values, self.transform.forward_params).expand(n_trajectories, -1)
+        return values
 
     def _tensor(self, name: str, values: Any) -> Tensor:
         """A float64 tensor of ``values``, all finite, on the predictor's device."""
@@ -88,14 +119,36 @@ class Predictor:
             tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, np.float64))
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: must be an array of numbers: {error}") from error
-        tensor = tensor.detach().to(self.device, torch.float64)
+        tensor = tensor.to(self.device, torch.float64)
         _refuse(name, tensor, ~tensor.isfinite(), "must be finite")
         return tensor
 
-    def _normalised(self, name: str, physical: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
-        normalised = forward(physical).float()
-        _refuse(name, physical, ~normalised.isfinite(), "must be positive, since its logarithm is taken,")
-        return normalised
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument ``[n, K]`` of ``predict``: names of its columns, how it is normalised, what was seen in training."""
+
+    name: str
+    columns: tuple[str, ...]
+    scaling: Scaling
+    seen: Range | None
+
+    def normalised(self, physical: Tensor) -> tuple[Tensor, str | None]:
+        """``physical`` as the surrogate takes it, and a warning if some of it is outside of what was seen."""
+        scaled = self.scaling.forward(physical)
+        normalised = scaled.float()
+        _refuse(self.name, physical, ~normalised.isfinite(), "must be positive, since its logarithm is taken,")
+        if self.seen is None:
+            return normalised, None
+        excess = self.seen.excess(scaled, self.scaling)
+        return normalised, outside(self.name, self.columns, physical, excess, self.seen)
+
+    def describe(self) -> list[str]:
+        """A line for each column, or one that says that nothing is known."""
+        if self.seen is None:
+            return [f"{self.name} in an unknown range"]
+        ends = zip(self.columns, self.seen.low.tolist(), self.seen.high.tolist(), strict=True)
+        return [f"{self.name}: {column} from {low:g} to {high:g}" for column, low, high in ends]
 
 
 def _refuse(name: str, values: Tensor, wrong: Tensor, rule: str) -> None:
@@ -112,10 +165,11 @@ def _check_shape(name: str, values: Tensor, n_rows: int | None, n_columns: int) 
         raise UserError(f"{name}: must have shape [{rows}, {n_columns}] or [{n_columns}] but has {list(values.shape)}")
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
+def load(path: str | Path, device: str = "cpu") -> Predictor:
     """The surrogate that ``save_artifact`` wrote to the folder ``path``, ready to predict on ``device``.
 
-    Raises ``UserError`` for files that are missing, damaged, or hold anything that does not belong there.
+    Raises:
+        UserError: a file is missing, damaged, of another version, or holds anything that does not belong there; the
+            device (``cpu``, ``cuda:0``, ``auto`` …) is not on this machine.
     """
-    model, transform, labels = read_artifact(Path(path))
-    return Predictor(model, transform, labels, device)
+    return Predictor(read_artifact(Path(path)), resolve_device(str(device)))

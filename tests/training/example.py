@@ -32,8 +32,7 @@ def config(surrogate: str = "MultiONet", *overrides: str) -> TrainConfig:
     return OmegaConf.to_object(OmegaConf.merge(TrainConfig, known))
 
 
-@cache
-def data(log10: bool = False, parameters: bool = False) -> PreparedData:
+def dataset(parameters: bool = False) -> Dataset:
     """24 + 8 + 8 decays ``x(t) = x0 exp(-k t)`` of 3 quantities at 21 times; the rates are parameters, or fixed."""
     rng = np.random.default_rng(0)
     x0 = rng.uniform(0.5, 2, (40, 1, 3))
@@ -42,6 +41,10 @@ def data(log10: bool = False, parameters: bool = False) -> PreparedData:
     x = x0 * np.exp(-rates * t[:, None])
     parts = (slice(0, 24), slice(24, 32), slice(32, 40))
     splits = [Split(x[part], rates[part, 0] if parameters else None) for part in parts]
-    dataset = Dataset(Path("decay"), t, ("a", "b", "c"), *splits)
-    changes = [f"dataset.log10_transform={str(log10).lower()}"]
-    return prepare(dataset, config("MultiONet", *changes).dataset)
+    return Dataset(Path("decay"), t, ("a", "b", "c"), *splits)
+
+
+@cache
+def data(log10: bool = False, parameters: bool = False) -> PreparedData:
+    """``dataset`` as a surrogate sees it."""
+    return prepare(dataset(parameters), config("MultiONet", f"dataset.log10_transform={str(log10).lower()}").dataset)

@@ -19,11 +19,12 @@ from codes.training import load, save_artifact
 from tests.training import example
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::codes.errors.OutOfRange")  # test_predictor.py looks at them
 
 
-def saved(folder, surrogate="MultiONet", log10=False, parameters=False):
+def saved(folder, surrogate="MultiONet", log10=False, parameters=False, data=None):
     """An untrained surrogate in ``folder``, and what it was made of."""
-    config, data = example.config(surrogate), example.data(log10=log10, parameters=parameters)
+    config, data = example.config(surrogate), data or example.data(log10=log10, parameters=parameters)
     torch.manual_seed(0)
     model = surrogates.build(config.surrogate, data.spec)
     save_artifact(folder, model, config, data)
@@ -147,15 +148,27 @@ def edited(folder, **changes):
     ("changes", "message"),
     [
         ({"extra": 1}, "keys must be"),
-        ({"format": 2}, "format must be 1"),
+        ({"format": 3}, "format must be 1 or 2 for this version but got 3"),
+        ({"format": 1, "new": None}, r"keys must be format, .*sha256 but are"),
+        ({"format": None}, "format must be 1 or 2"),
         ({"surrogate__name": "os.system"}, r"surrogate 'os\.system' is unknown; choose from MultiONet"),
         ({"surrogate__evil": 1}, r"keys must be.*surrogate\.hidden_size.* but are .*evil"),
         ({"surrogate__hidden_size": "${oc.env:HOME}"}, r"surrogate\.hidden_size: must be an integer"),
         ({"surrogate__hidden_size": 17}, "does not fit the surrogate"),
-        ({"spec__n_quantities": "three"}, "spec or transform"),
+        ({"spec__n_quantities": "three"}, r"spec\.n_quantities must be an integer of at least 1 but is 'three'"),
+        ({"spec__n_quantities": 10**9}, "spec, transform or seen"),
+        ({"surrogate__hidden_size": 10**6}, "does not fit the surrogate"),  # no memory is taken for it
+        ({"surrogate__activation": "os.system"}, r"surrogate\.activation: must be one of"),
+        ({"labels": [1, 2, 3]}, "labels must be 3 names"),
+        ({"labels": None}, "labels must be 3 names"),
+        ({"seen": {"initial_states": {"low": [0, 0], "high": [1, 1]}, "parameters": None}}, "spec, transform or seen"),
+        ({"seen__initial_states": "all"}, "spec, transform or seen"),
+        ({"transform__time_scale": "sundial"}, "transform has values"),
+        ({"transform__timesteps": [0.0, 1.0]}, "transform has values"),
+        ({"transform__parameters": {"offset": [0.0], "scale": [1.0], "log10": False, "floor": None}}, "transform has"),
         ({"spec": None}, r"keys must be spec\."),
         ({"transform__extra": 1}, "transform has values that do not belong"),
-        ({"transform": {}}, "spec or transform"),
+        ({"transform": {}}, "spec, transform or seen"),
         ({"sha256": "0"}, "checksum differs"),
     ],
 )
@@ -172,6 +185,25 @@ def test_code_in_the_config_is_not_executed(tmp_path):
     with pytest.raises(UserError, match="not a YAML file"):
         load(tmp_path)
     assert not (tmp_path / "made").exists()
+
+
+def test_truncated_files_are_named(tmp_path):
+    saved(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.yaml"
+    for path, message in ((weights, "checksum differs"), (config, "not a YAML file|keys must be")):
+        whole = path.read_bytes()
+        for size in (0, 10, len(whole) // 2, len(whole) - 1 if path == weights else len(whole) - 80):
+            path.write_bytes(whole[:size])
+            with pytest.raises(UserError, match=message):
+                load(tmp_path)
+        path.write_bytes(whole)
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    saved(tmp_path)
+    before = torch.get_rng_state()
+    load(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_missing_and_foreign_files_are_named(tmp_path):
