@@ -92,6 +92,7 @@ def serve(connection: Connection, settings: Settings) -> None:
     except Exception:
         connection.send(Ready(traceback=traceback.format_exc()))
         return
+    gc.freeze()  # else each collection between two trials looks at all that was imported, for a tenth of a second
     connection.send(Ready(hardware))
     while True:
         job = inbox.get()
