@@ -1,0 +1,64 @@
+"""Whole studies, as a user types them, on each storage."""
+
+import re
+
+import pytest
+
+from tests.command import SMALL, run
+from tests.storage.conftest import local_config, postmaster
+
+OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, password: sesame}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["journal", "postgres", "sqlite", "memory"])
+def test_a_study_is_resumed_where_it_is_kept(storage, tmp_path, open_folder, request):
+    arguments = [*SMALL, "surrogate=FullyConnected", f"storage={storage}", "devices=[cpu]", "pruner=none"]
+    if storage == "postgres":
+        request.getfixturevalue("binaries")
+        arguments.append(f"storage.data_dir={open_folder}/study")
+    first = run("tune.py", *arguments, "trials=1", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = run("tune.py", *arguments, "trials=2", folder=tmp_path)
+    assert second.returncode == 0, second.stderr
+    rows = next(tmp_path.rglob("trials.csv")).read_text().splitlines()[1:]
+    assert len(rows) == 2
+    again = run("tune.py", *arguments, "trials=2", folder=tmp_path)
+    assert ("is finished" in again.stdout) == (storage != "memory")
+    if storage == "postgres":
+        secret = (open_folder / "study/password").read_text()
+        assert postmaster(local_config(open_folder / "study")) is None
+        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert secret not in first.stdout + first.stderr and not any(secret.encode() in text for text in written)
+
+
+@pytest.mark.parametrize("arguments", [["+postgres_config.host=localhost"], ["--config-dir", ".", "+experiment=older"]])
+def test_an_older_kind_of_config_says_what_to_type(arguments, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/older.yaml").write_text(OLDER)
+    result = run("tune.py", *arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert re.search(r"postgres_config: .* storage=postgres storage.mode=remote storage.host=", result.stderr)
+    assert "sesame" not in result.stderr
+
+
+def test_keys_of_another_storage_are_refused(tmp_path):
+    result = run("tune.py", "storage=sqlite", "storage.host=localhost", folder=tmp_path)
+    assert result.returncode == 1
+    assert "keys here: backend, path" in result.stderr
+
+
+def test_what_is_shown_has_no_password_of_the_environment(tmp_path):
+    result = run(
+        "tune.py",
+        "storage=postgres",
+        "storage.mode=remote",
+        "--cfg",
+        "job",
+        "--resolve",
+        folder=tmp_path,
+        PGPASSWORD="sesame",
+    )
+    assert result.returncode == 0
+    assert "mode: remote" in result.stdout and "sesame" not in result.stdout
