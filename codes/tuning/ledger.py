@@ -102,6 +102,7 @@ class Ledger:
         """
         crashed = 0
         with self.claiming():
+            self.presence.bury()
             living = self.presence.living()
             for frozen in self.trials():
                 if frozen.state is not TrialState.RUNNING or _owner(frozen) in living:

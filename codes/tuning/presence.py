@@ -44,16 +44,25 @@ class Presence:
 
     def others(self) -> list[str]:
         """Names of the other coordinators that live, or may live for all that is known yet."""
-        entries = {
-            name.removeprefix(PREFIX): entry
-            for name, entry in self.study.user_attrs.items()
-            if name.startswith(PREFIX) and name != PREFIX + self.name
-        }
-        return [name for name, entry in entries.items() if self._lives(name, entry)]
+        return [name for name, entry in self._entered().items() if self._lives(name, entry)]
+
+    def bury(self) -> None:
+        """Write down which coordinators are dead, for those to come; one that was only asleep enters itself again."""
+        for name, entry in self._entered().items():
+            if entry["beat"] is not None and not self._lives(name, entry):
+                self.study.set_user_attr(PREFIX + name, {**entry, "beat": None})
 
     def living(self) -> set[str]:
         """Names of all coordinators that live, this one included."""
         return {self.name, *self.others()}
+
+    def _entered(self) -> dict[str, dict[str, Any]]:
+        """Entries of all coordinators but this one, by their names."""
+        return {
+            name.removeprefix(PREFIX): entry
+            for name, entry in self.study.user_attrs.items()
+            if name.startswith(PREFIX) and name != PREFIX + self.name
+        }
 
     def _lives(self, name: str, entry: dict[str, Any]) -> bool:
         if entry["beat"] is None:

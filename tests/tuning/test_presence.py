@@ -71,6 +71,9 @@ def test_other_hosts_live_as_long_as_their_heartbeat_changes(study, clock):
     assert presence.others() == [other.name]
     clock.now += GRACE
     assert presence.others() == []
+    assert Presence(study, clock).others() == [other.name], "a new one cannot know yet"
+    presence.bury()
+    assert Presence(study, clock).others() == []
     other.beat()  # it had only been asleep
     assert presence.others() == [other.name]
 
