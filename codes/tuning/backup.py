@@ -26,9 +26,9 @@ from codes.files import write_atomically
 from codes.tuning.changes import KEPT, STORED, as_text, keep_config
 from codes.tuning.presence import PREFIX
 
-# What a study leaves in its folder. Hydra's own files are those of the present launch: copied, but not taken away.
+# What a study leaves in its folder. Hydra's own files are those of the present launch.
 RESULTS = ("models", "tracebacks", "*.csv", "*.html", "slot_*.log")
-COPIED = (*RESULTS, ".hydra", "*.log", "*.yaml")
+COPIED = (*RESULTS, "*.log", "*.yaml")
 NAMES = ("tuning_id", "study_name", "output_dir")
 PARENTS = ":parent:"  # in keys under which genetic algorithms note numbers of rows of this very study
 READY = "ready"  # user attribute of a prepared study: "migrated", or "afresh" when the old files are to go

@@ -77,8 +77,12 @@ def settle_config(
     """
     with database.claiming(plan.name):
         comparison = _compare(plan, database)
-        if comparison is None or not comparison.counting:
-            return plan, _enter(plan, database, comparison.stored if comparison else plan.config)
+        if comparison is None:
+            return plan, _enter(plan, database, plan.config)
+        if not comparison.counting:
+            if comparison.found:
+                emit(f"changed, without an effect on trials: {', '.join(map(str, comparison.found))}")
+            return plan, _enter(plan, database, comparison.stored)
     decision = _decide(comparison)
     _close_dead(plan, database)
     settled = _settled(comparison, replan) if decision == "reuse" else plan
@@ -170,18 +174,16 @@ def _at_terminal() -> bool:
 def _ask() -> str:
     """One of ``WAYS``; nothing, the end of the input and Ctrl-C mean abort."""
     sys.stderr.write("".join(f"  {way:11s}{meaning}\n" for way, meaning in WAYS.items()))
-    while True:
-        sys.stderr.write("reuse, overwrite or abort? [abort] ")
-        sys.stderr.flush()
-        try:
-            answer = sys.stdin.readline().strip().lower()
-        except KeyboardInterrupt:
-            answer = ""
-        if not answer:
-            return "abort"
-        for way in WAYS:
-            if way.startswith(answer):
-                return way
+    try:
+        while True:
+            sys.stderr.write("reuse, overwrite or abort? [abort] ")
+            sys.stderr.flush()
+            answer = sys.stdin.readline().strip().lower() or "abort"
+            for way in WAYS:
+                if way.startswith(answer):
+                    return way
+    except KeyboardInterrupt:
+        return "abort"
 
 
 def _settled(comparison: Comparison, replan: Callable[[DictConfig], Plan]) -> Plan:
@@ -213,6 +215,7 @@ def _reuse(comparison: Comparison, settled: Plan, database: Database, overrides:
     study = _alone(settled, database)
     migration = migrate(study.get_trials(deepcopy=False), comparison.stored, settled.config, settled.space)
     if migration.changed:
+        emit(f"writing {len(migration.trials)} trials anew")
         backup = back_up(study, comparison.stored, settled.config, database)
         text = as_text(settled.config)
         replace_study(study, settled.folder, text, migration.trials, study.directions, afresh=False)

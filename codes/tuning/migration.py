@@ -77,20 +77,22 @@ def translate(values: Mapping[str, Any], stored: DictConfig, config: DictConfig,
 
     Raises ``Outside`` when there are none.
     """
-    before, after = copy.deepcopy(stored), copy.deepcopy(config)
-    for name, value in values.items():
-        OmegaConf.update(before, key_of(name), value)
+    given = {key_of(name): value for name, value in values.items()}
+    before = {
+        key: given.get(key, OmegaConf.select(stored, key)) for key in {**tuned_keys(stored), **tuned_keys(config)}
+    }
+    after = copy.deepcopy(config)
     found: dict[str, Any] = {}
     for parameter in space:
-        value = OmegaConf.select(before, parameter.key)
         if not parameter.is_active(after):
             continue
+        value = before[parameter.key]
         if not fits(parameter, value):
             raise Outside(parameter.name, f"{as_override(value)} is not in {parameter.range}")
         found[parameter.name] = value
         OmegaConf.update(after, parameter.key, value)
-    for key in {**tuned_keys(stored), **tuned_keys(config)}:
-        was, now = OmegaConf.select(before, key), OmegaConf.select(after, key)
+    for key, was in before.items():
+        now = OmegaConf.select(after, key)
         if was != now:
             raise Outside(key, f"{as_override(was)} was trained with, now it would be {as_override(now)}")
     return found
