@@ -228,6 +228,7 @@ class TuneConfig(TrainConfig):
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
     warm_start: bool = MISSING  # the composed configuration, and the same without its optimum, are tried first
     on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal
+    keep_models: Optional[int] = limited(COUNT)  # best trials whose models stay, besides the Pareto front; null: all
     time_pruning: bool = MISSING  # trainings that would take much longer than the first ones are stopped
     loss_cap: float = limited(POSITIVE)  # error that a study of several objectives is told of such a training
     fine: Optional[FineConfig] = None

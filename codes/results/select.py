@@ -7,9 +7,9 @@ from optuna.trial import FrozenTrial
 
 from codes.errors import UserError
 from codes.metrics import METRICS
-from codes.tuning.front import best_trials, knee, pareto_front
-from codes.tuning.ledger import outcome_of, record_of
-from codes.tuning.objective import ACCURACY, Objective
+from codes.tuning.front import accuracy_of, best_trials, knee, metric_of, pareto_front
+from codes.tuning.ledger import outcome_of
+from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome
 
 PICKS = "best, knee, fastest_within=<error>, most_accurate_within=<seconds>, or the number of a trial"
@@ -39,19 +39,6 @@ def select(trials: Iterable[FrozenTrial], objective: Objective, pick: str | int 
     if not complete:
         raise UserError(f"pick={pick}: no trial of the study is complete yet")
     return PICKERS[name](complete, objective, _number(pick, limit) if equals else 0.0)
-
-
-def accuracy_of(objective: Objective) -> str:
-    """The accuracy that picks look at: the first that is optimised, ``lae99`` where none is."""
-    return next((name for name in objective.metrics if name in ACCURACY), "lae99")
-
-
-def metric_of(trial: FrozenTrial, name: str, objective: Objective) -> float | None:
-    """A metric of a complete ``trial`` on the ``test`` split, optimised or not; None where it was not measured."""
-    if name in objective.metrics:
-        return float(trial.values[objective.metrics.index(name)])
-    value = record_of(trial).get("metrics", {}).get(name)
-    return None if value is None else float(value)
 
 
 def knee_stability(
@@ -123,7 +110,7 @@ def _least(sought: str, bounded: str, limit: float, trials: Sequence[FrozenTrial
         least = min(bound for _, bound, _ in pairs)
         unit = METRICS[bounded].unit
         raise UserError(f"pick: no trial has {bounded} within {limit:g}; the least is {least:.4g} ({unit})")
-    return min(within)[-1]
+    return min(within, key=lambda entry: entry[:3])[-1]
 
 
 def _number(pick: str | int, text: str) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from codes.errors import UserError
 from codes.tuning.ledger import Ledger, counts
+from codes.tuning.models import prune_models
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import Plan
 from codes.tuning.presence import BEAT
@@ -32,7 +34,7 @@ class Coordinator:
     def __init__(self, ledger: Ledger, plan: Plan, slots: Sequence[Settings], screen: Screen) -> None:
         self.ledger, self.plan, self.slots, self.screen = ledger, plan, slots, screen
         self.time_pruning = TimePruning(ledger) if plan.config.time_pruning else None
-        self.ended = threading.Event()
+        self.ended, self.trial_ended = threading.Event(), threading.Event()
         self.change = threading.Condition()  # guards what follows; notified when a trial has ended
         self.workers: set[Worker] = set()
         self.stopping: str | None = None  # why
@@ -49,9 +51,9 @@ class Coordinator:
         when too many trials are invalid or no slot is left; and whatever else ended a slot's thread.
         """
         start_resource_tracker()
-        pulse = threading.Thread(target=self._pulse, daemon=True)
+        tending = threading.Thread(target=self._tend, daemon=True)
         slots = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots]
-        pulse.start()
+        tending.start()
         try:
             for thread in slots:
                 thread.start()
@@ -63,7 +65,8 @@ class Coordinator:
             raise
         finally:
             self.ended.set()
-            pulse.join()
+            self.trial_ended.set()
+            tending.join()
         if self.failure is not None:
             raise self.failure
 
@@ -83,14 +86,21 @@ class Coordinator:
                 worker.kill()
             os._exit(INTERRUPTED)
 
-    def _pulse(self) -> None:
-        """Tell the other coordinators that this one lives, and close the trials of those that died."""
+    def _tend(self) -> None:
+        """Beside the slots, which need not wait for it: look after the models and the other coordinators."""
         block_interrupts()
+        due, ended = time.monotonic() + BEAT, False
         try:
-            while not self.ended.wait(BEAT):
-                self.ledger.presence.beat()
-                self._close_dead()
-                self.screen.counted(counts(self.ledger.trials()))
+            while not ended:
+                self.trial_ended.wait(max(0.0, due - time.monotonic()))
+                self.trial_ended.clear()
+                ended = self.ended.is_set()
+                prune_models(self.ledger, self.plan)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + BEAT
+                    self.ledger.presence.beat()
+                    self._close_dead()
+                    self.screen.counted(counts(self.ledger.trials()))
         except Exception as error:  # of any kind: raised again in the main thread
             self._fail(error)
 
@@ -139,8 +149,9 @@ class Coordinator:
             verdict = worker.run(self._job(trial), self._shown(watch, index))
             if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                 verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
-            self._settle(trial, watch.complete(self.plan.objective.check(verdict)), index)
-            self._renew_time_limit(worker)
+            verdict = watch.complete(self.plan.objective.check(verdict))
+            self._settle(trial, verdict, index)
+            self._renew_time_limit(worker, verdict)
             if verdict.broken:
                 return
 
@@ -172,8 +183,10 @@ class Coordinator:
 
         return on_progress
 
-    def _renew_time_limit(self, worker: Worker) -> None:
-        if self.time_pruning is None:
+    def _renew_time_limit(self, worker: Worker, verdict: Verdict) -> None:
+        """Where there is a limit, only a trial that it stopped can change it."""
+        stopped = verdict.outcome is Outcome.TIME_PRUNED
+        if self.time_pruning is None or (self.time_pruning.limit(worker.hardware) is not None and not stopped):
             return
         with self.change:
             news = self.time_pruning.renew(worker.hardware)
@@ -192,6 +205,7 @@ class Coordinator:
                 self.invalid.append((trial.number, verdict))
             cause = self._cause_to_stop(verdict)
             self.change.notify_all()
+        self.trial_ended.set()
         if cause is not None:
             self._fail(UserError(cause))
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial
 
-from codes.tuning.ledger import outcome_of
-from codes.tuning.objective import Objective
+from codes.tuning.ledger import outcome_of, record_of
+from codes.tuning.objective import ACCURACY, Objective
 from codes.tuning.outcomes import Outcome
 
 
@@ -32,6 +32,36 @@ def pareto_front(trials: Iterable[FrozenTrial], objective: Objective) -> list[Fr
         if not any(_dominates(_losses(other, objective), values) for other in front):
             front.append(trial)
     return front
+
+
+def accurate_and_fast(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
+    """Complete trials that no other one beats in accuracy and inference time, optimised or not; fastest last."""
+    measured = [
+        (accuracy, time, trial.number, trial)
+        for trial in _complete(trials)
+        if (accuracy := metric_of(trial, accuracy_of(objective), objective)) is not None
+        and (time := metric_of(trial, "inference_time", objective)) is not None
+    ]
+    front: list[FrozenTrial] = []
+    least = math.inf
+    for _, time, _, trial in sorted(measured, key=lambda entry: entry[:3]):
+        if time < least:
+            front.append(trial)
+            least = time
+    return front
+
+
+def accuracy_of(objective: Objective) -> str:
+    """The accuracy that a choice looks at: the first that is optimised, ``lae99`` where none is."""
+    return next((name for name in objective.metrics if name in ACCURACY), "lae99")
+
+
+def metric_of(trial: FrozenTrial, name: str, objective: Objective) -> float | None:
+    """A metric of a complete ``trial`` on the ``test`` split, optimised or not; None where it was not measured."""
+    if name in objective.metrics:
+        return float(trial.values[objective.metrics.index(name)])
+    value = record_of(trial).get("metrics", {}).get(name)
+    return None if value is None else float(value)
 
 
 def knee(front: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:

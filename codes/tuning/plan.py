@@ -65,6 +65,8 @@ def plan_study(config: DictConfig) -> Plan:
     if config.trials is None:
         config.trials = "${trial_budget:${search_space}}"
     check_value("trials", config.trials, int, limit_of(TuneConfig, "trials"))
+    if config.keep_models is not None:
+        check_value("keep_models", config.keep_models, int, limit_of(TuneConfig, "keep_models"))
     pruner: BasePruner = _instantiate("pruner", _plain(config, "pruner"))
     check_pruner(pruner, objective, config)
     _check_sampler(_sampler(config, space, 0), space, objective, config.trials)

@@ -19,6 +19,7 @@ from codes.metrics import METRICS
 from codes.schema import TrainRunConfig, TuneConfig
 from codes.tuning.front import best_trials, knee
 from codes.tuning.ledger import Ledger, outcome_of, record_of
+from codes.tuning.models import kept_model
 from codes.tuning.objective import Objective, first_looks
 from codes.tuning.origins import origin_of
 from codes.tuning.outcomes import Outcome
@@ -87,7 +88,9 @@ def closing(ledger: Ledger, plan: Plan) -> str:
             for name, value in chosen.params.items()
         ]
         parts += [_results(best, chosen, plan.objective), table((f"trial {chosen.number}", ""), parameters)]
-        facts["models"] = str(plan.folder / "models" / "<trial>")
+        number = plan.config.keep_models
+        which = "" if number is None else f" of the {number} best" if plan.objective.is_single else " of the front"
+        facts["models"] = str(plan.folder / "models" / "<trial>") + which
     return "\n" + "\n\n".join([*parts, _aligned(facts)])
 
 
@@ -136,17 +139,22 @@ def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
 
 
 def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective) -> None:
-    """One row per trial: number, outcome, objectives if it is complete, hyperparameters, and what is ``KEPT`` of it."""
+    """One row per trial: number, outcome, objectives if it is complete, hyperparameters, what is ``KEPT`` of it.
+
+    Last the folder of its model, relative to that of the table, where it has been kept.
+    """
     names = sorted({name for trial in trials for name in trial.params})
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["number", "outcome", *objective.metrics, *names, *KEPT])
+    writer.writerow(["number", "outcome", *objective.metrics, *names, *KEPT, "model"])
     for trial in trials:
         outcome, record = outcome_of(trial), record_of(trial)
         values = trial.values if outcome is Outcome.COMPLETE else [""] * len(objective.metrics)
         parameters = [trial.params.get(name, "") for name in names]
         ended = outcome.value if outcome else trial.state.name.lower()
-        writer.writerow([trial.number, ended, *values, *parameters, *(record.get(name, "") for name in KEPT)])
+        kept = [record.get(name, "") for name in KEPT]
+        model = f"models/{trial.number}" if kept_model(path.parent, trial.number) else ""
+        writer.writerow([trial.number, ended, *values, *parameters, *kept, model])
     write_atomically(path, text.getvalue())
 
 

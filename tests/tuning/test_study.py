@@ -19,7 +19,8 @@ def run(folder, runner, *overrides, **settings):
 
 
 def test_a_study_prunes_saves_and_tells(tmp_path, capsys):
-    study = run(tmp_path, "quadratic", "trials=12", overrides=["surrogate=MultiONet", "trials=12", "trainer.threads=1"])
+    typed = ["surrogate=MultiONet", "trials=12", "trainer.threads=1"]
+    study = run(tmp_path, "quadratic", "trials=12", "keep_models=null", overrides=typed)
     found = outcomes(tmp_path)
     assert set(found) == {"complete", "pruned"} and sum(found.values()) == 12
     saved = {int(path.name) for path in (tmp_path / "out/models").iterdir()}

@@ -76,12 +76,13 @@ def test_where_the_time_went(dual):
 
 def test_the_table_of_trials(dual, tmp_path):
     plan, ledger = dual
+    (tmp_path / "models" / "0").mkdir(parents=True)
     write_trials(tmp_path / "trials.csv", ledger.trials(), plan.objective)
     with (tmp_path / "trials.csv").open() as file:
-        assert file.readline().strip() == f"{COLUMNS},hardware,coordinator"
+        assert file.readline().strip() == f"{COLUMNS},hardware,coordinator,model"
         rows = list(csv.reader(file))
-    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,H200,host pid 7"
-    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,H200,host pid 7"
+    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,H200,host pid 7,models/0"
+    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,H200,host pid 7,"
     assert rows[5][8] == "diverged: the loss is nan in epoch 3"
 
 

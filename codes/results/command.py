@@ -1,0 +1,25 @@
+"""What the commands ``python -m codes.<name>`` have in common."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from codes import cli
+from codes.results.opening import split_arguments
+
+
+def run(usage: str | None, own: Mapping[str, Any], main: Callable[[dict[str, Any], Sequence[str]], str]) -> None:
+    """Print what ``main`` returns for the values of its ``own`` keys and the overrides of ``tune.py`` that are left.
+
+    ``--help`` prints ``usage``. Bad input ends with exit code 1 and one message.
+    """
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(f"{(usage or '').strip()}\n")
+        return
+
+    def command() -> None:
+        values, overrides = split_arguments(arguments, own)
+        sys.stdout.write(f"{main(values, overrides)}\n")
+
+    cli.run(command)

@@ -1,0 +1,63 @@
+"""Two scores of a trial: on ``test``, by which it was chosen, and on ``val``, which no choice has seen."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
+
+from codes.errors import UserError
+from codes.results.opening import Kept
+from codes.results.replay import trial_config
+from codes.tuning.ledger import record_of
+from codes.tuning.models import kept_model
+from codes.tuning.objective import ACCURACY
+
+VAL = "val:"  # user attributes of the study, one for each trial that was scored: a finished trial cannot be changed
+
+
+def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
+    """Accuracy of the saved model of ``trial`` on the ``val`` split, by metric; computed once and kept in the study.
+
+    For what was chosen already, never for choosing.
+
+    Raises:
+        UserError: its model is not kept, or the data are no longer those that it was trained on.
+        Diverged: a prediction is NaN or infinite, or an ODE solver gave up.
+    """
+    known = kept.study.user_attrs.get(f"{VAL}{trial.number}")
+    if known is not None:
+        return dict(known)
+    folder = kept_model(kept.folder, trial.number)
+    if folder is None:
+        raise UserError(
+            f"trial {trial.number} of {kept.name} has no model in {kept.folder}, so that it cannot be scored on val: "
+            "keep_models says how many are kept; train it again by python -m codes.replay"
+        )
+    found = _score(kept, trial, folder)
+    kept.study.set_user_attr(f"{VAL}{trial.number}", found)
+    return found
+
+
+def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
+    """Both scores by metric: ``test``, by which the trial was chosen, and ``val``."""
+    val = held_out(kept, trial)
+    metrics = record_of(trial).get("metrics", {})
+    return {"test": {name: metrics[name] for name in ACCURACY if name in metrics}, "val": val}
+
+
+def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
+    from codes.data import load_data_once
+    from codes.device import resolve_device
+    from codes.training import evaluate, load
+
+    config: Any = OmegaConf.to_object(trial_config(kept, trial))
+    device = resolve_device("auto")
+    data = load_data_once(OmegaConf.to_yaml(config.dataset), device)
+    predictor = load(folder, device)
+    if predictor.transform.to_dict() != data.transform.to_dict():
+        raise UserError(
+            f"dataset {config.dataset.name}: its training data are no longer those of trial {trial.number} "
+            f"of {kept.name}; restore the file, or a score on val would mean nothing"
+        )
+    return evaluate(predictor.model, data.val, data.t, data.transform, config.trainer.target_percentile)

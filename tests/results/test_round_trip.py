@@ -1,0 +1,107 @@
+"""Explore, promote, fine, promote, train, replay: as commands, with real trainings, defaults in a folder of its own."""
+
+import csv
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from codes.errors import UserError
+from codes.results.opening import opened_study
+from codes.results.promote import promote
+from codes.results.select import select
+from tests.command import ROOT, run
+
+DATASET = """\
+defaults:
+  - /base/dataset@_here_
+  - _self_
+name: tiny
+source: generate
+generate: {system: robertson, n_train: 12, n_test: 4, n_val: 4, seed: 42}
+log10_transform: true
+"""
+SHORT = ["surrogate=FullyConnected", "dataset=tiny", "trainer.epochs=3", "trainer.evaluate_every=1", "pruner=none"]
+SHORT += ["trainer.latency_repeats=2", "search_space.hidden_size.high=32"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a dataset config of its own and a study on it."""
+    folder = tmp_path_factory.mktemp("round_trip")
+    (folder / "mine/dataset").mkdir(parents=True)
+    (folder / "mine/dataset/tiny.yaml").write_text(DATASET)
+    script(folder, "tune.py", *SHORT, "trials=3")
+    return folder
+
+
+def script(folder, name, *arguments):
+    result = run(name, "--config-dir", "mine", *arguments, folder=folder, CODES_DATA_DIR=str(folder / "data"))
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def module(folder, name, *arguments):
+    command = [sys.executable, "-m", f"codes.{name}", "--config-dir", "mine", *arguments]
+    settings = {"CODES_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=120)
+
+
+def trained(folder, name):
+    return yaml.safe_load((folder / f"outputs/trained/{name}/FullyConnected/metrics.yaml").read_text())
+
+
+@pytest.mark.slow
+def test_explore_promote_fine_promote_train(folder):
+    study = ["surrogate=FullyConnected", "dataset=tiny"]
+    first = module(folder, "promote", *study)
+    assert first.returncode == 0, first.stderr
+    path = folder / "mine/optimal/tiny/FullyConnected.yaml"
+    explored = yaml.safe_load(path.read_text())["surrogate"]
+    assert "surrogate.hidden_size" in first.stdout and "val, seen by no choice" in first.stdout
+    script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
+    again = module(folder, "promote", *study, "search_space=fine")
+    assert again.returncode == 0, again.stderr
+    refined = yaml.safe_load(path.read_text())["surrogate"]
+    changed = {name for name in explored if explored[name] != refined[name]}
+    assert changed <= {"learning_rate"}
+    (backup,) = path.parent.glob("*.bak-*")
+    assert yaml.safe_load(backup.read_text())["surrogate"] == explored
+
+    script(folder, "train.py", *study, *SHORT[2:4], SHORT[5])
+    used = yaml.safe_load((folder / "outputs/trained/tiny/FullyConnected/config.yaml").read_text())["surrogate"]
+    assert {name: used[name] for name in refined} == refined
+    script(folder, "train.py", *study, *SHORT[2:4], SHORT[5], "optimal=off", "training_id=off")
+    used = yaml.safe_load((folder / "outputs/trained/off/FullyConnected/config.yaml").read_text())["surrogate"]
+    assert used["learning_rate"] == 1e-3
+
+
+@pytest.mark.slow
+def test_a_trial_is_repeated_bit_for_bit(folder):
+    with (folder / "outputs/tuned/tiny/FullyConnected/trials.csv").open() as file:
+        values = {row["number"]: float(row["lae99"]) for row in csv.DictReader(file) if row["lae99"]}
+    number = max(values)
+    written = module(folder, "replay", "surrogate=FullyConnected", "dataset=tiny", f"trial={number}")
+    assert written.returncode == 0, written.stderr
+    words = shlex.split(written.stdout.splitlines()[1])
+    assert words[:2] == ["python", "train.py"]
+    result = run("train.py", *words[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
+    assert result.returncode == 0, result.stderr
+    assert trained(folder, f"tiny_FullyConnected_{number}")["test"]["lae99"] == values[number]
+
+
+@pytest.mark.slow
+def test_what_defaults_could_not_say_is_refused(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
+    where = ["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny"]
+    with opened_study(where) as kept:
+        trial = select(kept.trials(), kept.objective)
+        kept.config.dataset.normalise = "disable"
+        with pytest.raises(UserError, match=r"dataset\.normalise=disable, which dataset=tiny does not say"):
+            promote(kept, trial, folder / "mine")
+        kept.config.dataset.name = "hdf5"
+        with pytest.raises(UserError, match="hdf5 is not one dataset"):
+            promote(kept, trial, folder / "mine")
