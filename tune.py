@@ -3,11 +3,16 @@
 ``python tune.py --help`` shows the choices. Everything heavy is imported once a study starts.
 """
 
+from typing import TYPE_CHECKING
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from codes import cli, resolvers, schema
+
+if TYPE_CHECKING:
+    from codes.storage import Database
 
 schema.register()
 resolvers.register()
@@ -31,6 +36,7 @@ def main(config: DictConfig) -> dict[str, str]:
         overrides=HydraConfig.get().overrides.task,
         origins=origins(composed_layers()),
         known=known(config) if config.warm_start else {},
+        report=report,
     )
     if config.fine is not None:
         sum_up(config)  # its ranges may have been changed
@@ -43,6 +49,14 @@ def prepare(config: DictConfig) -> None:
 
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     config.dataset.n_parameters = read_spec(locate(dataset)).n_parameters
+
+
+def report(config: DictConfig, database: "Database") -> str:
+    """Write the study's page, and the one that compares it with others of its tuning_id."""
+    from codes.results.report import write_reports
+
+    paths = write_reports(config, database)
+    return f"\nreport  {paths[-1]}  (again at any time: python -m codes.report tuning_id={config.tuning_id})"
 
 
 def known(config: DictConfig) -> dict[str, DictConfig]:

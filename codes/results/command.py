@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import optuna
+
 from codes import cli
 from codes.results.opening import split_arguments
 
@@ -19,6 +21,7 @@ def run(usage: str | None, own: Mapping[str, Any], main: Callable[[dict[str, Any
         return
 
     def command() -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         values, overrides = split_arguments(arguments, own)
         sys.stdout.write(f"{main(values, overrides)}\n")
 

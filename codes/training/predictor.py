@@ -56,8 +56,8 @@ class Predictor:
             params: parameters ``[B, P]``, or ``[P]`` for all trajectories; only for data that have them.
 
         Returns:
-            ``[B, T, Q]``, or ``[T, Q]`` for one state; float32 if ``x0`` is, else float64. A tensor on the device of the
-            first argument that is a tensor, or an array if none is.
+            ``[B, T, Q]``, or ``[T, Q]`` for one state; float32 if ``x0`` is, else float64. A tensor on the device of
+            the first argument that is a tensor, or an array if none is.
 
         Raises:
             UserError: a wrong shape, a value that is not finite or has no logarithm, a time outside the grid.

@@ -34,6 +34,7 @@ def run_study(
     overrides: Sequence[str] = (),
     origins: Mapping[str, str] = MappingProxyType({}),
     known: Mapping[str, DictConfig] = MappingProxyType({}),
+    report: Callable[[DictConfig, storage.Database], str] | None = None,
 ) -> dict[str, str]:
     """Run the study that ``config`` describes until it has ``config.trials`` valid trials; its row in a table.
 
@@ -46,6 +47,7 @@ def run_study(
         overrides: What the user typed, for the commands that are suggested at the end.
         origins: Where the range of each parameter comes from, as ``codes.tuning.origins`` finds it, for the screen.
         known: Composed configurations, by what they are called, whose tuned parameters are tried first.
+        report: Called with the study's config and the open storage when trials were run; returns a line to show.
 
     Raises:
         UserError: bad input, or too many invalid trials.
@@ -63,7 +65,8 @@ def run_study(
     settings: Any = OmegaConf.to_object(config.storage)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with storage.opened(settings) as database, _present(plan, database, overrides, replan) as (plan, ledger):
-        if ledger.is_full():
+        finished = ledger.is_full()
+        if finished:
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:
             workers = _workers(plan, runner, warm_up)
@@ -73,6 +76,8 @@ def run_study(
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
         emit(next_commands(ledger, plan, overrides))
+        if report is not None and not finished:
+            emit(report(plan.config, database))
         return study_row(ledger, plan)
 
 

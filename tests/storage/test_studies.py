@@ -11,20 +11,17 @@ OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, passw
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["journal", "postgres", "sqlite", "memory"])
-def test_a_study_is_resumed_where_it_is_kept(storage, tmp_path, open_folder, request):
+@pytest.mark.parametrize("storage", ["journal", "postgres", "sqlite"])
+def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder, request):
     arguments = [*SMALL, "surrogate=FullyConnected", f"storage={storage}", "devices=[cpu]", "pruner=none"]
     if storage == "postgres":
         request.getfixturevalue("binaries")
         arguments.append(f"storage.data_dir={open_folder}/study")
     first = run("tune.py", *arguments, "trials=1", folder=tmp_path)
     assert first.returncode == 0, first.stderr
-    second = run("tune.py", *arguments, "trials=2", folder=tmp_path)
-    assert second.returncode == 0, second.stderr
-    rows = next(tmp_path.rglob("trials.csv")).read_text().splitlines()[1:]
-    assert len(rows) == 2
-    again = run("tune.py", *arguments, "trials=2", folder=tmp_path)
-    assert ("is finished" in again.stdout) == (storage != "memory")
+    again = run("tune.py", *arguments, "trials=1", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "is finished, it has 1 valid trials of 1" in again.stdout
     if storage == "postgres":
         secret = (open_folder / "study/password").read_text()
         assert postmaster(local_config(open_folder / "study")) is None

@@ -52,6 +52,13 @@ def in_turn(config, report, folder):
     return quadratic(config, report, folder)
 
 
+def hostile(config, report, folder):
+    """Every third trial fails with a reason that is HTML."""
+    if (config.seed - 42) % 3 == 1:
+        raise ValueError("<script>document.title = 'hacked'</script>")
+    return equally_fast(config, report, folder)
+
+
 def out_of_gpu_memory(config, report, folder):
     """What PyTorch raises."""
     import torch

@@ -1,0 +1,116 @@
+"""A study as its report sees it: read once, so that a page agrees with itself while the study goes on."""
+
+import copy
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from codes.metrics import METRICS
+from codes.results.opening import Kept
+from codes.tuning.entries import read_space
+from codes.tuning.front import best_trials, knee
+from codes.tuning.ledger import outcome_of, record_of
+from codes.tuning.outcomes import VALID, Outcome
+from codes.tuning.space import Space
+
+RUNNING, WAITING = "running", "waiting"  # of trials without an outcome
+PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+COST = "inference_time"  # what is set against an accuracy where nothing else is optimised
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study and its trials at the time ``read``; of ``Kept`` only what does not change is used any more."""
+
+    kept: Kept
+    trials: tuple[FrozenTrial, ...]
+    read: datetime.datetime
+
+    @cached_property
+    def space(self) -> Space:
+        """What is tuned, parents first."""
+        return read_space(copy.deepcopy(self.kept.config))
+
+    @cached_property
+    def complete(self) -> list[FrozenTrial]:
+        """The results; others, even if Optuna has values of them, are none."""
+        return [trial for trial in self.trials if outcome_of(trial) is Outcome.COMPLETE]
+
+    @cached_property
+    def best(self) -> list[FrozenTrial]:
+        """The results, best first; of several objectives the Pareto front."""
+        return best_trials(self.trials, self.kept.objective)
+
+    @property
+    def chosen(self) -> FrozenTrial | None:
+        """The best trial, or the knee of the front; None before there is a result."""
+        if not self.best:
+            return None
+        return self.best[0] if self.kept.objective.is_single else knee(self.best, self.kept.objective)
+
+    @property
+    def valid(self) -> int:
+        """Trials that count against the budget."""
+        return sum(outcome_of(trial) in VALID for trial in self.trials)
+
+    @property
+    def surrogate(self) -> str:
+        """Family that was tuned."""
+        return str(self.kept.config.surrogate.name)
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Two metrics to set against each other: the first two objectives, or the only one and the time it costs."""
+        first, *others = self.kept.objective.metrics
+        return (first, others[0]) if others else (first, COST if first != COST else "n_parameters")
+
+    def label(self, metric: str) -> str:
+        """Name of ``metric`` with its unit, for an axis."""
+        unit = self.unit(metric)
+        return f"{metric} [{unit}]" if unit else metric
+
+    def unit(self, metric: str) -> str:
+        """Unit of ``metric`` for this study's data."""
+        unit = METRICS[metric].unit
+        return unit if " or " not in unit else ("dex" if self.kept.config.dataset.log10_transform else "data units")
+
+    def quantity(self, metric: str, value: float) -> str:
+        """``value`` as a text with its unit: ``0.03 dex``, ``1.2 ms``, ``12,345``."""
+        if self.unit(metric) == "s" and value > 0:
+            scale, unit = next((pair for pair in PREFIXES if value >= pair[0]), PREFIXES[-1])
+            return f"{value / scale:.3g} {unit}"
+        if METRICS[metric].unit == "":
+            return f"{value:,.0f}"
+        return f"{value:.3g} {self.unit(metric)}"
+
+
+def read(kept: Kept) -> Findings:
+    """The study ``kept`` as it is now; nothing is locked or written."""
+    return Findings(kept, tuple(kept.trials()), datetime.datetime.now())
+
+
+def ended_as(trial: FrozenTrial) -> str:
+    """Outcome of ``trial``, or what it is doing."""
+    outcome = outcome_of(trial)
+    return outcome.value if outcome else trial.state.name.lower()
+
+
+def metrics_of(trial: FrozenTrial) -> dict[str, float]:
+    """Every metric known of ``trial`` when it ended; those of a trial that was stopped are from before its end."""
+    known: dict[str, Any] = record_of(trial).get("metrics") or {}
+    return {name: float(value) for name, value in known.items()}
+
+
+def value_of(metric: str, objective_metrics: Sequence[str]) -> Callable[[FrozenTrial], float]:
+    """Function of a complete trial to its ``metric``; NaN where it is not known."""
+
+    def value(trial: FrozenTrial) -> float:
+        if metric in objective_metrics and trial.values is not None:
+            return trial.values[objective_metrics.index(metric)]
+        return metrics_of(trial).get(metric, float("nan"))
+
+    return value

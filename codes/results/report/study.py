@@ -1,0 +1,175 @@
+"""The page of one study."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
+
+from codes.errors import StopTraining, UserError
+from codes.results.report.findings import Findings, ended_as, metrics_of
+from codes.results.report.history import curves, history
+from codes.results.report.page import Gallery, folded, link, page, paragraph, subheading, table
+from codes.results.report.parameters import importances, slices
+from codes.results.report.style import COLOURS
+from codes.results.report.timeline import timeline
+from codes.results.report.tradeoff import trade_offs
+from codes.results.scores import scores
+from codes.results.select import knee_stability
+from codes.tuning.ledger import record_of
+from codes.tuning.space import as_override
+from codes.tuning.summary import readable
+
+SHOWN = 20  # best trials in the table
+PACKAGES = ("codes", "torch", "optuna", "hydra-core", "plotly")
+
+
+def study_page(findings: Findings, comparison: str | None = None) -> str:
+    """HTML of one study; ``comparison`` is the address of the page of all studies, if there is one."""
+    gallery = Gallery()
+    by_metric = slices(findings)
+    titled = len(by_metric) > 1
+    sections = [
+        ("Asked", _asked(findings)),
+        ("Found", _found(findings)),
+        ("Trade-off", gallery.show(*trade_offs(findings))),
+        ("History", gallery.show(*history(findings), layout="halves") + gallery.show(curves(findings))),
+        (
+            "Hyperparameters",
+            gallery.show(importances(findings))
+            + "".join(
+                (subheading(metric) if titled else "") + gallery.show(*pictures, layout="grid")
+                for metric, pictures in by_metric.items()
+            ),
+        ),
+        ("Slots", gallery.show(timeline(findings))),
+        ("Ledger", _ledger(findings)),
+        ("Configuration", _configuration(findings)),
+    ]
+    lead = paragraph(in_words(findings), "found") + (
+        link("all studies of this tuning_id", comparison) if comparison else ""
+    )
+    return page(f"Study {findings.kept.name}", sections, lead)
+
+
+def in_words(findings: Findings) -> str:
+    """What came of the study, in a sentence."""
+    target = findings.kept.config.trials
+    progress = f"{findings.valid} of {target} valid trials"
+    chosen = findings.chosen
+    if chosen is None:
+        return f"No result yet: {progress}."
+    objective = findings.kept.objective
+    known = {**metrics_of(chosen), **dict(zip(objective.metrics, chosen.values, strict=True))}
+    first, *others = dict.fromkeys([*objective.metrics, *(name for name in findings.axes if name in known)])
+    costs = ", ".join(f"{name} {findings.quantity(name, known[name])}" for name in others)
+    which = "best trial" if objective.is_single else "knee of the front"
+    at = f" at {costs}" if costs else ""
+    value = findings.quantity(first, known[first])
+    return f"{findings.surrogate} reaches {first} {value}{at}: {which} {chosen.number}, {progress}."
+
+
+def _asked(findings: Findings) -> str:
+    config, objective = findings.kept.config, findings.kept.objective
+    goals = zip(objective.directions, objective.metrics, strict=True)
+    facts = [
+        ("surrogate", findings.surrogate),
+        ("dataset", str(config.dataset.name)),
+        ("objective", ", ".join(f"{direction} {name}" for direction, name in goals)),
+        ("valid trials", f"{config.trials}, each of {config.trainer.epochs} epochs"),
+        ("sampler", str(config.sampler._target_).rpartition(".")[2]),
+        ("pruner", str(config.pruner._target_).rpartition(".")[2]),
+        ("outputs", str(findings.kept.folder)),
+        ("read", f"{findings.read:%Y-%m-%d %H:%M:%S}"),
+    ]
+    rows = [(tuned.name, tuned.range, readable(tuned.when)) for tuned in findings.space]
+    return table(("", ""), facts) + subheading("tuned") + table(("parameter", "range", "when"), rows)
+
+
+def _found(findings: Findings) -> str:
+    chosen = findings.chosen
+    if chosen is None:
+        return paragraph("No trial is complete yet.")
+    objective = findings.kept.objective
+    title = "best trials" if objective.is_single else "Pareto front"
+    names = list(dict.fromkeys([*objective.metrics, *findings.axes]))
+    rows = [
+        (
+            f"{trial.number}{' (chosen)' if trial is chosen else ''}",
+            *(_value(findings, trial, name) for name in names),
+            f"{record_of(trial).get('duration', 0.0):.1f} s",
+        )
+        for trial in findings.best[:SHOWN]
+    ]
+    shown = f"{title}: {min(SHOWN, len(findings.best))} of {len(findings.best)}"
+    parts = [subheading(shown), table(("trial", *map(findings.label, names), "duration"), rows, numbers=True)]
+    if not objective.is_single:
+        parts.append(paragraph(_stability(findings, chosen)))
+    parts += [subheading(f"trial {chosen.number}"), _scores(findings, chosen)]
+    parts.append(table(("parameter", "value"), [(name, _shown(value)) for name, value in chosen.params.items()]))
+    return "".join(parts)
+
+
+def _value(findings: Findings, trial: FrozenTrial, name: str) -> str:
+    objective = findings.kept.objective
+    if name in objective.metrics:
+        return findings.quantity(name, trial.values[objective.metrics.index(name)])
+    known = metrics_of(trial)
+    return findings.quantity(name, known[name]) if name in known else ""
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else as_override(value)
+
+
+def _stability(findings: Findings, chosen: FrozenTrial) -> str:
+    shares = knee_stability(findings.trials, findings.kept.objective)
+    text = ", ".join(f"trial {number} {share:.0%}" for number, share in list(shares.items())[:3])
+    return f"Knee when the complete trials are drawn anew with replacement, 200 times: {text}."
+
+
+def _scores(findings: Findings, chosen: FrozenTrial) -> str:
+    """Accuracy on ``test`` and ``val``, or why there is none on ``val``."""
+    try:
+        both = scores(findings.kept, chosen)
+    except (UserError, StopTraining) as error:
+        return paragraph(f"Not scored on val: {error}")
+    rows = [
+        (name, *(findings.quantity(name, both[split][name]) if name in both[split] else "" for split in both))
+        for name in both["val"]
+    ]
+    return table(("", "test, chosen by it", "val, seen by no choice"), rows, numbers=True)
+
+
+def _ledger(findings: Findings) -> str:
+    ended = Counter(ended_as(trial) for trial in findings.trials)
+    seconds: Counter[str] = Counter()
+    for trial in findings.trials:
+        seconds[ended_as(trial)] += record_of(trial).get("duration", 0.0)
+    whole = sum(seconds.values()) or 1.0
+    rows = [
+        (name, str(ended[name]), f"{seconds[name] / 60:.1f} min", f"{seconds[name] / whole:.0%}")
+        for name in COLOURS
+        if ended[name]
+    ]
+    counts = table(("ended as", "trials", "time in slots", "share"), rows, numbers=True)
+    return counts + _causes(findings.trials)
+
+
+def _causes(trials: Iterable[FrozenTrial]) -> str:
+    """First lines of what went wrong, most frequent first."""
+    wrong = ("crashed", "failed", "out_of_memory", "diverged")
+    causes = Counter(
+        (ended_as(trial), record_of(trial).get("reason", "")) for trial in trials if ended_as(trial) in wrong
+    )
+    rows = [(str(number), outcome, reason[:300]) for (outcome, reason), number in causes.most_common(10)]
+    return subheading("causes") + table(("trials", "ended as", "reason"), rows) if rows else ""
+
+
+def _configuration(findings: Findings) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    made = paragraph(f"Page made with {versions}, Python {platform.python_version()}.")
+    kept = OmegaConf.masked_copy(findings.kept.config, [str(key) for key in findings.kept.config if key != "storage"])
+    return folded("as it was started", OmegaConf.to_yaml(kept)) + made

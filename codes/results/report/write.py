@@ -1,0 +1,53 @@
+"""Which reports are written where."""
+
+import copy
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from omegaconf import DictConfig
+
+from codes import storage
+from codes.files import write_atomically
+from codes.results.opening import Kept, keep, study_names
+from codes.results.report.comparison import comparison_page
+from codes.results.report.findings import Findings, read
+from codes.results.report.study import study_page
+from codes.tuning.changes import kept_config
+
+NAME = "report.html"
+
+
+def write_report(kept: Kept, comparison: Path | None = None) -> Path:
+    """Write the page of one study into its folder."""
+    return _write(read(kept), comparison)
+
+
+def write_reports(composed: DictConfig, database: storage.Database) -> list[Path]:
+    """Write the pages of all studies of ``composed.tuning_id``, and one that compares them where there are several."""
+    found = [read(kept) for kept in _studies(composed, database)]
+    together = Path(composed.output_dir).parent / NAME
+    if len(found) < 2:
+        return [_write(findings) for findings in found]
+    pages = [_write(findings, together) for findings in found]
+    addresses = [os.path.relpath(path, together.parent) for path in pages]
+    text = comparison_page(composed.tuning_id, list(zip(found, addresses, strict=True)))
+    return [*pages, write_atomically(together, text)]
+
+
+def _write(findings: Findings, comparison: Path | None = None) -> Path:
+    folder = findings.kept.folder
+    address = None if comparison is None else os.path.relpath(comparison, folder)
+    return write_atomically(folder / NAME, study_page(findings, address))
+
+
+def _studies(composed: DictConfig, database: storage.Database) -> Iterator[Kept]:
+    """The studies whose configuration has the same ``tuning_id``, each with its own folder."""
+    for name in study_names(database):
+        config = kept_config(optuna.load_study(study_name=name, storage=database.storage), Path(composed.output_dir))
+        if config is None or config.get("tuning_id") != composed.tuning_id:
+            continue
+        there = copy.deepcopy(composed)
+        there.output_dir = str(Path(composed.output_dir).parent / Path(config.output_dir).name)
+        yield keep(name, there, database)
