@@ -21,7 +21,9 @@ def composed(folder, *overrides, whole_space=False):
     """Config of a study in ``folder``: one slot on the CPU, five trials, by default only the learning rate tuned."""
     schema.register()
     resolvers.register()
-    defaults = [f"storage.path={folder}/study.db", f"output_dir={folder}/out", "devices=[cpu]", "trials=5"]
+    defaults = [f"output_dir={folder}/out", "devices=[cpu]", "trials=5"]
+    if "storage=postgres" not in overrides:
+        defaults.append(f"storage.path={folder}/study.db")
     with initialize_config_dir(str(ROOT / "conf")):
         config = compose("tune", overrides=[*defaults, *overrides])
     if not whole_space:
