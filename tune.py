@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from codes import cli, resolvers, schema
+from codes import cli, resolvers, schema, secrets
 
 if TYPE_CHECKING:
     from codes.storage import Database
@@ -25,6 +25,7 @@ def main(config: DictConfig) -> dict[str, str]:
     from codes.tuning.stages import narrow, sum_up
     from codes.tuning.study import run_study
 
+    secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
     if config.fine is not None:  # search_space=fine
         narrow(config, prepare)

@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from codes import resolvers
+from codes import resolvers, secrets
 from codes.cli import explain
 from codes.device import expand_devices
 from codes.files import write_atomically
@@ -71,6 +71,24 @@ class DeviceSlots(MultirunCallback):
         slot, devices = hold_slot(self.folder), expand_devices(config.devices)
         os.environ[resolvers.DEVICE_SLOT_VARIABLE] = devices[slot % len(devices)]
         log.info("slot %d, device %s", slot, devices[slot % len(devices)])
+
+
+class Secrets(Callback):
+    """Keeps passwords of config files out of the files that Hydra writes, and out of the config that the task gets.
+
+    Those of the command line never come this far. Each job of a multirun is composed anew and written before anything
+    is called: there the file is masked as soon as it is written.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        secrets.take_from_config(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        secrets.take_from_config(config)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.output_subdir is not None:
+            secrets.mask_files(Path(config.hydra.runtime.output_dir) / config.hydra.output_subdir)
 
 
 class WorkerProcesses(Callback):

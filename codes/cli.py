@@ -3,15 +3,20 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from codes import secrets
 from codes.errors import StopTraining, UserError
 
+PRINTING = {"--cfg", "-c", "--info", "-i"}  # Hydra's flags that print configs
+OF_A_RESOLVER = "UserError raised while resolving interpolation: "
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
@@ -30,7 +35,9 @@ def run(main: Callable[[], Any]) -> None:
     # Threads that spin while they wait make small networks ten times slower as soon as something else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        main()
+        sys.argv[1:] = secrets.take(sys.argv[1:])
+        with _masked_config(sys.argv[1:]):
+            main()
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         sys.exit(INTERRUPTED)
@@ -51,6 +58,20 @@ def command(main: Callable[[Sequence[str]], None], description: str) -> None:
     run(lambda: main(arguments))
 
 
+@contextmanager
+def _masked_config(arguments: Sequence[str]) -> Iterator[None]:
+    """Where Hydra is asked to print a config, without its passwords."""
+    if not {argument.partition("=")[0] for argument in arguments} & PRINTING:
+        yield
+        return
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(secrets.masked(printed.getvalue()))
+
+
 def explain(error: Exception) -> str | None:
     """Message for an error that a user can mend, or None for a bug."""
     if isinstance(error, UserError | StopTraining):
@@ -64,6 +85,8 @@ def explain(error: Exception) -> str | None:
 
 def _explain_config(error: Exception) -> str:
     """Hydra's message with its cause, and the keys to choose from where a key is unknown."""
+    if str(error).startswith(OF_A_RESOLVER):  # which has said all that there is to say
+        return str(error).removeprefix(OF_A_RESOLVER).partition("\n    full_key")[0]
     lines = [str(error)]
     cause = error.__cause__
     if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):

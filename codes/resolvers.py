@@ -9,7 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from codes.bounds import leaves, refine
+from codes.errors import UserError
 
+NAME_LIMIT = 120  # bytes of a folder's name that a user chooses; file systems take 255, suffixes need some
 DEVICE_SLOT_VARIABLE = "CODES_DEVICE_SLOT"
 
 
@@ -50,6 +52,22 @@ def population(trials: int | None, search_space: Any) -> int:
     return max(4, min(50, budget // 5))
 
 
+def folder_name(name: str) -> str:
+    """``name`` if it can be the name of one folder, and of nothing else; raises ``UserError`` if not."""
+    size = len(name.encode(errors="surrogatepass"))
+    problem = None
+    if not 0 < size <= NAME_LIMIT:
+        problem = f"must have 1 to {NAME_LIMIT} bytes, but has {size}"
+    elif any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in name):
+        problem = 'must be one folder, without / \\ : * ? " < > | and control characters'
+    elif name[0] in ".- " or name[-1] in ". ":
+        problem = "must not begin with a dot, a dash or a blank, nor end with a dot or a blank"
+    if problem is not None:
+        shown = name if size <= NAME_LIMIT else f"{name[:40]}..."
+        raise UserError(f"tuning_id and training_id {problem}: {shown!r}")
+    return name
+
+
 def fine_bounds(known: Any, explore: Any, factor: float, names: Any) -> DictConfig:
     """Search space around the configuration ``known``: a range for every number that the space ``explore`` tunes."""
     plain: list[Any] = [OmegaConf.to_container(node, resolve=True) for node in (known, explore)]
@@ -80,6 +98,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "fine_bounds": fine_bounds,
     "fine_budget": fine_budget,
     "choices": choices,
+    "folder_name": folder_name,
     "absolute": os.path.abspath,
 }
 

@@ -76,6 +76,13 @@ BAD_INPUT = [
     ("tune.py", ["devices=[]"], ["devices"]),
     ("tune.py", ["trials=0"], ["trials", "0"]),
     ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
+    ("tune.py", ["tuning_id=../x"], ["error: tuning_id", "one folder", "'../x'"]),
+    ("tune.py", ["tuning_id=/tmp/x", "storage=journal"], ["error: tuning_id", "'/tmp/x'"]),
+    ("tune.py", ["tuning_id='a\nb'"], ["error: tuning_id", r"'a\nb'"]),
+    ("tune.py", [f"tuning_id={'x' * 300}"], ["error: tuning_id", "120 bytes", "300"]),
+    ("tune.py", ["tuning_id=''"], ["error: tuning_id"]),
+    ("tune.py", ["tuning_id=..", "search_space=fine"], ["error: tuning_id", "'..'"]),
+    ("train.py", ["training_id=../../x"], ["error: tuning_id and training_id", "'../../x'"]),
 ]
 
 

@@ -15,14 +15,13 @@ def run(usage: str | None, own: Mapping[str, Any], main: Callable[[dict[str, Any
 
     ``--help`` prints ``usage``. Bad input ends with exit code 1 and one message.
     """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
+    if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(f"{(usage or '').strip()}\n")
         return
 
     def command() -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        values, overrides = split_arguments(arguments, own)
+        values, overrides = split_arguments(sys.argv[1:], own)  # without a password by now
         sys.stdout.write(f"{main(values, overrides)}\n")
 
     cli.run(command)

@@ -9,6 +9,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from codes import secrets
 from codes.errors import UserError
 from codes.schema import PostgresConfig
 
@@ -33,7 +34,7 @@ class Connect:
         self.where = where
         self.database, self.schema = config.database, config.schema
         self.timeout = config.connect_timeout
-        self.given = config.password
+        self.given = secrets.given() if config.password is None else config.password
         self.known: dict[str, Any] = {"host": config.host, "port": config.port, "user": config.user}
         for key in ("database", "schema"):
             _check_name(f"storage.{key}", getattr(config, key))
@@ -69,14 +70,15 @@ class Connect:
         return self.known["user"] or ""
 
     def _log_in(self, database: str) -> Connection:
-        settings = {"dbname": database, "connect_timeout": self.timeout, **KEEPALIVES, **self.where()}
+        first = {"password": secrets.from_environment()}
+        settings = {"dbname": database, "connect_timeout": self.timeout, **KEEPALIVES, **first, **self.where()}
         settings = {name: value for name, value in settings.items() if value is not None}
         try:
             return psycopg2.connect(**settings)
         except psycopg2.OperationalError as error:
             if self.given is None or "password" not in str(error):
                 raise
-        return psycopg2.connect(**settings, password=self.given)
+        return psycopg2.connect(**{**settings, "password": self.given})
 
 
 def _check_name(key: str, name: str | None) -> None:

@@ -1,0 +1,83 @@
+"""Passwords of a database: taken away from wherever they are given before anything writes that down.
+
+They stay in the memory of this process: Hydra's files, logs, suggested commands, configs of trials and the environment
+of child processes have none. Only this process's own entry in the process list is out of reach.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from codes.errors import UserError
+from codes.files import write_atomically
+
+KEY = "storage.password"
+VARIABLE = "PGPASSWORD"
+MASK = "'***'"
+IN_YAML = re.compile(r"^(\s*password:) (?!null$|\?\?\?).+$", re.MULTILINE)
+
+_environment: list[str] = []
+_given: list[str] = []  # on the command line or in a config file; the last one counts
+
+
+def from_environment() -> str | None:
+    """What ``PGPASSWORD`` was, if ``take`` has found it."""
+    return _environment[-1] if _environment else None
+
+
+def given() -> str | None:
+    """What ``storage.password`` was, on the command line or in a config."""
+    return _given[-1] if _given else None
+
+
+def take(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` without the password; also takes ``PGPASSWORD`` out of the environment, which children inherit."""
+    if VARIABLE in os.environ:
+        _environment.append(os.environ.pop(VARIABLE))
+    kept = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == KEY:
+            _given.append(_unquoted(value))
+            sys.stderr.write(
+                f"warning: {KEY} on the command line is shown by the process list while this runs; "
+                f"set {VARIABLE} or use ~/.pgpass instead\n"
+            )
+        elif re.search(r"password\s*:", argument):
+            raise UserError(f"give a password as {KEY}=..., or better in {VARIABLE} or ~/.pgpass, not inside of {key}")
+        else:
+            kept.append(argument)
+    return kept
+
+
+def take_from_config(config: DictConfig) -> None:
+    """Take ``storage.password`` out of a composed config."""
+    if OmegaConf.is_missing(config, "storage") or "storage" not in config:
+        return
+    password = config.storage.get("password")
+    if password is not None:
+        _given.append(str(password))
+        config.storage.password = None
+
+
+def masked(text: str) -> str:
+    """YAML without the values of keys that are called ``password``."""
+    return IN_YAML.sub(rf"\1 {MASK}", text)
+
+
+def mask_files(folder: Path) -> None:
+    """Mask passwords in the YAML files of a folder, if there is one."""
+    for path in sorted(folder.glob("*.yaml")):
+        text = path.read_text()
+        if masked(text) != text:
+            write_atomically(path, masked(text))
+
+
+def _unquoted(value: str) -> str:
+    """Value of an override, whose quotes are not part of it."""
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1].replace(f"\\{value[0]}", value[0]) if quoted else value

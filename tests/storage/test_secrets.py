@@ -1,0 +1,124 @@
+"""A password appears nowhere, in whatever way it is given and however the run ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from codes import secrets
+from codes.errors import UserError
+from tests.command import ROOT, SMALL
+from tests.storage.conftest import remote_config
+
+EXPERIMENT = "# @package _global_\nstorage:\n  password: {secret}\n"
+
+
+def children(process):
+    """Command lines and environments of the processes that ``process`` has started, and they in turn."""
+    found, parents = [], {str(process)}
+    for path in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent in parents:
+                parents.add(path.name)
+                shown = [(path / "environ").read_bytes(), (path / "cmdline").read_bytes()]
+                if b"tune.py" not in shown[1]:  # else it has not begun its own program yet
+                    found += shown
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def tune(folder, *arguments, **environment):
+    """Run tune.py; its exit code, what it printed, and all that it left or its children showed, as one text."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    settings |= {"OMP_NUM_THREADS": "1", "PGPASSFILE": str(folder / "none"), **environment}
+    command = [sys.executable, str(ROOT / "tune.py"), "--config-dir", str(folder / "mine"), *arguments]
+    seen = set()
+    with (folder / "printed").open("wb") as printed:
+        process = subprocess.Popen(command, cwd=folder, env=settings, stdout=printed, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            seen |= set(children(process.pid))
+    text = (folder / "printed").read_text()
+    left = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and "mine" not in path.parts]
+    return process.returncode, text, b"\n".join([*left, *seen])
+
+
+@pytest.fixture
+def remote(foreign, tmp_path):
+    """Overrides for a study on somebody else's server, and its password."""
+    config, secret = remote_config(foreign), foreign.connection()["password"]
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/secret.yaml").write_text(EXPERIMENT.format(secret=secret))
+    where = [f"storage.{key}={getattr(config, key)}" for key in ("host", "port", "user")]
+    study = [*SMALL, "surrogate=FullyConnected", "trials=1", "pruner=none", "devices=[cpu]"]
+    return [*study, "storage=postgres", "storage.mode=remote", *where], secret
+
+
+def ways(secret):
+    return {
+        "environment": ([], {"PGPASSWORD": secret}),
+        "command line": ([f"storage.password={secret}"], {}),
+        "config file": (["+experiment=secret"], {}),
+        "multirun": (["-m", "seed=1", "+experiment=secret"], {}),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ways(""))
+def test_it_is_nowhere(way, remote, tmp_path):
+    arguments, secret = remote
+    given, environment = ways(secret)[way]
+    code, text, everything = tune(tmp_path, *arguments, *given, f"tuning_id={way.split()[0]}", **environment)
+    assert code == 0, text
+    assert "best trials" in text
+    assert ("shown by the process list" in text) == (way == "command line")
+    assert secret.encode() not in everything
+    assert b"spawn_main" in everything, "the worker was seen"
+
+
+FAILING = {
+    "a key beside it that is not there": ["storage.pasword=x"],
+    "no such server": ["storage.port=1", "storage.retry_for=0", "storage.connect_timeout=2"],
+    "a bad value": ["trials=0"],
+}
+
+
+@pytest.mark.parametrize("way", ["command line", "config file"])
+@pytest.mark.parametrize("failure", FAILING)
+def test_it_is_nowhere_when_the_run_fails(failure, way, remote, tmp_path):
+    arguments, secret = remote
+    given, _ = ways(secret)[way]
+    code, text, everything = tune(tmp_path, *arguments, *given, *FAILING[failure], HYDRA_FULL_ERROR="1")
+    assert code == 1, text
+    assert secret.encode() not in everything
+
+
+@pytest.mark.parametrize("way", ["command line", "config file"])
+def test_it_is_not_in_the_config_that_hydra_shows(way, remote, tmp_path):
+    arguments, secret = remote
+    given, _ = ways(secret)[way]
+    code, text, _ = tune(tmp_path, *arguments, *given, "--cfg", "job", "--resolve")
+    assert code == 0 and "mode: remote" in text
+    assert secret not in text
+
+
+def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
+    monkeypatch.setattr(secrets, "_given", [])
+    for spelling in ("storage.password=a b", "+storage.password='a b'", '++storage.password="a b"'):
+        assert secrets.take(["trials=2", spelling]) == ["trials=2"]
+        assert secrets.given() == "a b"
+    assert "PGPASSWORD" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"storage\.password=") as refused:
+        secrets.take(["+storage={password: sesame}"])
+    assert "sesame" not in str(refused.value)
+
+
+def test_masked_yaml_reads_as_before():
+    text = OmegaConf.to_yaml(OmegaConf.create({"storage": {"password": "a: b", "user": "me"}, "note": None}))
+    assert "a: b" not in secrets.masked(text)
+    assert OmegaConf.create(secrets.masked(text)).storage.user == "me"
+    assert secrets.masked("password: null\n") == "password: null\n"
