@@ -54,7 +54,7 @@ def run_trial(config: DictConfig, report: Report, folder: Path) -> dict[str, flo
     data, device = begin(typed)
     result = train(typed, data, device, report, folder=folder, progress=False)
     save_artifact(folder, result.model, typed, data)
-    return result.metrics
+    return {**result.metrics, "inference_time_spread": result.latency.spread}  # kept with the trial, no objective
 
 
 def warm_up() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,10 +30,11 @@ from codes.tuning.changes import (
 from codes.tuning.ledger import Ledger
 from codes.tuning.migration import migrate
 from codes.tuning.plan import Plan
-from codes.tuning.presence import Presence
+from codes.tuning.presence import GRACE, Presence
 from codes.tuning.screen import emit
 from codes.tuning.summary import resume_command
 
+LOOK = 0.5  # seconds between two looks for a heartbeat
 Decision = Literal["reuse", "overwrite"]
 WAYS = {
     "reuse": "keep its trials: compatible changes apply, breaking keys stay as they are stored",
@@ -139,8 +141,14 @@ def _load(plan: Plan, database: Database) -> optuna.Study:
 
 
 def _close_dead(plan: Plan, database: Database) -> None:
+    """Close what dead coordinators left running, once it is known which are dead."""
     study = _load(plan, database)
-    Ledger(study, plan.config.trials, Presence(study), partial(database.claiming, plan.name)).close_dead()
+    presence = Presence(study)
+    if presence.doubtful():
+        emit(f"waiting up to {GRACE:.0f} s for a sign of life of {', '.join(presence.doubtful())}")
+    while presence.doubtful():
+        time.sleep(LOOK)
+    Ledger(study, plan.config.trials, presence, partial(database.claiming, plan.name)).close_dead()
 
 
 def _decide(comparison: Comparison) -> Decision:
@@ -230,10 +238,7 @@ def _alone(plan: Plan, database: Database) -> optuna.Study:
     running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
     if others or running:
         who = ", ".join(others) or f"trial {running[0].number} runs"
-        raise ConfigChanged(
-            f"study {plan.name} cannot be changed while it is run by others ({who}); stop them first. One of another "
-            "host that has died counts as alive for two minutes"
-        )
+        raise ConfigChanged(f"study {plan.name} cannot be changed while it is run by others ({who}); stop them first")
     return study
 
 

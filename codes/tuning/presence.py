@@ -32,6 +32,7 @@ class Presence:
         self.launch = sum(name.startswith(PREFIX) for name in study.user_attrs)
         self.count = 0
         self.seen: dict[str, tuple[int, float]] = {}  # last heartbeat of others, and when it was new here
+        self.heard: set[str] = set()  # those whose heartbeat has changed since this one looks
 
     def beat(self) -> None:
         """Say that this coordinator lives; the first call enters it."""
@@ -45,6 +46,10 @@ class Presence:
     def others(self) -> list[str]:
         """Names of the other coordinators that live, or may live for all that is known yet."""
         return [name for name, entry in self._entered().items() if self._lives(name, entry)]
+
+    def doubtful(self) -> list[str]:
+        """Those of other hosts that have been silent since this one looks: it shows within ``GRACE`` who lives."""
+        return [name for name in self.others() if name in self.seen and name not in self.heard]
 
     def bury(self) -> None:
         """Write down which coordinators are dead, for those to come; one that was only asleep enters itself again."""
@@ -74,6 +79,8 @@ class Presence:
         beat, since = self.seen.get(name, (None, 0.0))
         if beat != entry["beat"]:
             since = self.clock()
+            if beat is not None:
+                self.heard.add(name)
             self.seen[name] = (entry["beat"], since)
         return self.clock() - since < GRACE
 

@@ -78,6 +78,17 @@ def test_other_hosts_live_as_long_as_their_heartbeat_changes(study, clock):
     assert presence.others() == [other.name]
 
 
+def test_it_shows_within_the_grace_who_lives(study, clock):
+    presence, awake, dead = Presence(study, clock), entered(study, **ELSEWHERE), entered(study, **ELSEWHERE)
+    entered(study)
+    assert set(presence.doubtful()) == {awake.name, dead.name}
+    clock.now += 30
+    awake.beat()
+    assert presence.doubtful() == [dead.name]
+    clock.now += GRACE - 30
+    assert presence.doubtful() == [] and dead.name not in presence.others()
+
+
 def test_a_host_that_was_started_anew_has_none_of_its_coordinators(study):
     entered(study, boot="the one before", processes="the one before pid:[1]")
     assert Presence(study).others() == []
