@@ -22,13 +22,15 @@ GRACE = 120.0  # seconds without one after which a coordinator of another host c
 class Presence:
     """This process among the coordinators of ``study``; to be made by one of them at a time.
 
-    ``name`` is unique and readable, ``launch`` the number of coordinators that there have been before.
+    ``name`` is unique and readable, ``launch`` the number of coordinators that there have been before. What stands in
+    ``about`` is kept with it, for those who look at the study.
     """
 
     def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
         self.study, self.clock = study, clock
         self.own = _this_process()
         self.name = f"{self.own['host']}:{self.own['pid']}:{uuid.uuid4().hex[:8]}"
+        self.about: dict[str, Any] = {}
         self.launch = sum(name.startswith(PREFIX) for name in study.user_attrs)
         self.count = 0
         self.seen: dict[str, tuple[int, float]] = {}  # last heartbeat of others, and when it was new here
@@ -37,11 +39,11 @@ class Presence:
     def beat(self) -> None:
         """Say that this coordinator lives; the first call enters it."""
         self.count += 1
-        self.study.set_user_attr(PREFIX + self.name, {**self.own, "beat": self.count})
+        self.study.set_user_attr(PREFIX + self.name, {**self.own, **self.about, "beat": self.count})
 
     def leave(self) -> None:
         """Say that this coordinator has ended."""
-        self.study.set_user_attr(PREFIX + self.name, {**self.own, "beat": None})
+        self.study.set_user_attr(PREFIX + self.name, {**self.own, **self.about, "beat": None})
 
     def others(self) -> list[str]:
         """Names of the other coordinators that live, or may live for all that is known yet."""
@@ -50,6 +52,11 @@ class Presence:
     def doubtful(self) -> list[str]:
         """Those of other hosts that have been silent since this one looks: it shows within ``GRACE`` who lives."""
         return [name for name in self.others() if name in self.seen and name not in self.heard]
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """What the other coordinators that live have told ``about`` themselves, by their names."""
+        entries = self._entered()
+        return {name: entries[name] for name in self.others()}
 
     def bury(self) -> None:
         """Write down which coordinators are dead, for those to come; one that was only asleep enters itself again."""

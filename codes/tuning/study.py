@@ -95,6 +95,8 @@ def _present(
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()  # to the job's log file, not over the bars
     plan, presence = settle_config(plan, database, overrides, replan)
+    presence.about = {"target": plan.config.trials, "slots": len(plan.devices)}
+    presence.beat()
     ledger = Ledger(presence.study, plan.config.trials, presence, partial(database.claiming, plan.name))
     try:
         others = presence.others()

@@ -1,0 +1,102 @@
+"""How studies are getting on: read only, nothing is locked or written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from codes import storage
+from codes.results.opening import study_names
+from codes.schema import FileStorageConfig, StorageConfig
+from codes.tuning.changes import kept_config
+from codes.tuning.front import best_trials, knee
+from codes.tuning.ledger import counts, outcome_of, record_of
+from codes.tuning.objective import read_objective
+from codes.tuning.outcomes import VALID, Outcome
+from codes.tuning.pace import as_time
+from codes.tuning.presence import Presence
+
+FILES = {"sqlite": "study.db", "journal": "study.journal"}  # where tune.py keeps studies by default
+WRONG = {Outcome.CRASHED, Outcome.FAILED, Outcome.OUT_OF_MEMORY}
+
+
+@dataclass(frozen=True)
+class Status:
+    """One study; ``slots`` are those of the coordinators that live, ``seconds_left`` is None without any."""
+
+    name: str
+    valid: int
+    target: int
+    outcomes: dict[Outcome, int]
+    running: int
+    best: str
+    coordinators: list[str]
+    slots: int
+    seconds_left: float | None
+    last_error: str
+
+    def row(self) -> tuple[str, ...]:
+        """For a table with the columns ``COLUMNS``."""
+        ended = ", ".join(f"{number} {outcome.value}" for outcome, number in self.outcomes.items())
+        live = f"{len(self.coordinators)} with {self.slots} slots" if self.coordinators else "none"
+        left = "" if self.seconds_left is None else as_time(self.seconds_left)
+        return (
+            self.name,
+            f"{self.valid}/{self.target}",
+            str(self.running),
+            live,
+            left,
+            self.best,
+            ended,
+            self.last_error,
+        )
+
+
+COLUMNS = ("study", "valid", "running", "coordinators", "ETA", "best", "ended", "last error")
+
+
+def found_storages(root: Path) -> list[StorageConfig]:
+    """Files with studies under ``root/tuned``, as ``tune.py`` makes them by default."""
+    pairs = [(backend, path) for backend, name in FILES.items() for path in sorted(root.glob(f"tuned/*/{name}"))]
+    return [FileStorageConfig(backend, str(path)) for backend, path in pairs]  # type: ignore[arg-type]
+
+
+def statuses(config: StorageConfig, tuning_id: str | None = None) -> Iterator[Status]:
+    """Of all studies in a storage, or of those of one ``tuning_id``."""
+    with storage.existing(config) as database:
+        for name in study_names(database):
+            study = optuna.load_study(study_name=name, storage=database.storage)
+            status = status_of(study)
+            if status is not None and (tuning_id is None or name.startswith(f"{tuning_id}_")):
+                yield status
+
+
+def status_of(study: optuna.Study) -> Status | None:
+    """Of one study; None of one that ``tune.py`` has not made."""
+    config = kept_config(study, Path("."))
+    if config is None:
+        return None
+    trials = study.get_trials(deepcopy=False)
+    told = Presence(study).told()
+    ended = counts(trials)
+    valid = sum(ended.get(outcome, 0) for outcome in VALID)
+    target = max([config.trials or 0, *(entry.get("target", 0) for entry in told.values())])
+    slots = sum(entry.get("slots", 0) for entry in told.values())
+    spent = sum(record_of(trial).get("duration", 0.0) for trial in trials)
+    left = max(0, target - valid) * spent / valid / slots if valid and slots else None
+    objective = read_objective(config)
+    leading = best_trials(trials, objective)
+    best = ""
+    if leading:
+        chosen = leading[0] if objective.is_single else knee(leading, objective)
+        pairs = zip(objective.metrics, chosen.values, strict=True)
+        best = ", ".join(f"{name} {value:.4g}" for name, value in pairs) + f" (trial {chosen.number})"
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    return Status(study.study_name, valid, target, ended, running, best, [*told], slots, left, _last_error(trials))
+
+
+def _last_error(trials: list[FrozenTrial]) -> str:
+    wrong = [trial for trial in trials if outcome_of(trial) in WRONG]
+    return f"trial {wrong[-1].number}: {record_of(wrong[-1]).get('reason', '')}"[:120] if wrong else ""

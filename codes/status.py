@@ -1,0 +1,39 @@
+"""How studies are getting on: valid trials, outcomes, best, live coordinators, time left, last error. Reads only.
+
+python -m codes.status                                          # all studies under outputs/
+python -m codes.status tuning_id=robertson                      # those of one tuning_id
+python -m codes.status tuning_id=robertson storage=postgres     # in another storage
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
+    """A table of all studies that there are."""
+    from omegaconf import OmegaConf
+
+    from codes.results.opening import compose_tune
+    from codes.results.status import COLUMNS, found_storages, statuses
+    from codes.tuning.tables import table
+
+    if overrides:
+        composed = compose_tune(overrides)
+        settings: Any = OmegaConf.to_object(composed.storage)
+        named = any(text.startswith("tuning_id=") for text in overrides)
+        found = list(statuses(settings, composed.tuning_id if named else None))
+    else:
+        found = [status for settings in found_storages(Path("outputs")) for status in statuses(settings)]
+    if not found:
+        return "no studies here; studies of another folder or storage: python -m codes.status storage=..."
+    columns = list(zip(COLUMNS, *(status.row() for status in found), strict=True))
+    shown = [column for column in columns if any(column[1:])]
+    rows = list(zip(*(column[1:] for column in shown), strict=True))
+    return table([column[0] for column in shown], rows)
+
+
+if __name__ == "__main__":
+    from codes.results.command import run
+
+    run(__doc__, {}, main)

@@ -1,0 +1,50 @@
+"""What is told of studies that run, have ended, or have died."""
+
+import pytest
+
+from codes.results.status import found_storages, statuses
+from codes.schema import FileStorageConfig
+from codes.status import main
+from codes.tuning.study import run_study
+from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, release
+
+
+def status(folder):
+    (found,) = statuses(FileStorageConfig("sqlite", f"{folder}/study.db"))
+    return found
+
+
+@pytest.mark.slow
+def test_a_study_that_runs_and_is_killed(tmp_path):
+    run_study(composed(tmp_path, "trials=3", "pruner=none"), RUNNERS + "in_turn")
+    hold(tmp_path)
+    process = launch(tmp_path, "held", "trials=40", "devices=[cpu,cpu]", "pruner=none")
+    held_workers(tmp_path, 2)
+    running = status(tmp_path)
+    assert (running.valid, running.target, running.running, running.slots) == (3, 40, 2, 2)
+    assert len(running.coordinators) == 1 and running.seconds_left > 0
+    process.kill()
+    process.communicate()
+    release(tmp_path)
+    dead = status(tmp_path)
+    assert (dead.coordinators, dead.running, dead.seconds_left) == ([], 2, None)
+
+
+def test_outcomes_best_and_last_error(tmp_path):
+    run_study(composed(tmp_path, "trials=5", "pruner=none"), RUNNERS + "in_turn")
+    row = dict(
+        zip(("study", "valid", "running", "live", "eta", "best", "ended", "error"), status(tmp_path).row(), strict=True)
+    )
+    assert (row["study"], row["valid"], row["running"], row["eta"]) == ("robertson_MultiONet", "5/5", "0", "")
+    assert row["best"].startswith("lae99 1.") and "2 crashed" in row["ended"]
+    assert row["error"].startswith("trial 8: the worker ended with exit code 3")
+
+
+def test_all_studies_under_outputs_and_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main({}, []).startswith("no studies here") and not list(tmp_path.iterdir())
+    folder = tmp_path / "outputs/tuned/robertson"
+    folder.mkdir(parents=True)
+    run_study(composed(folder, "trials=2", "pruner=none"), RUNNERS + "quadratic")
+    assert [settings.path for settings in found_storages(tmp_path / "outputs")] == [str(folder / "study.db")]
+    assert "robertson_MultiONet" in main({}, []) and "2/2" in main({}, ["tuning_id=robertson"])
