@@ -59,6 +59,8 @@ def plan_study(config: DictConfig) -> Plan:
 
     Where ``trials`` is null it becomes 15 for each tuned parameter, before anything looks at it.
     """
+    for key in ("deadline", "loss_cap"):
+        check_value(key, config[key], float, limit_of(TuneConfig, key))
     for key in ("max_invalid", "seed"):
         check_value(key, config[key], int, limit_of(TuneConfig, key))
     objective, space = read_objective(config), read_space(config)

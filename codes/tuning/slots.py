@@ -12,7 +12,7 @@ from typing import Any
 from codes.device import expand_devices, resolve_device
 from codes.errors import UserError
 from codes.tuning.outcomes import Outcome, Verdict
-from codes.tuning.worker import Answer, Job, Progress, Ready, Settings, serve
+from codes.tuning.worker import Alive, Answer, Job, Progress, Ready, Settings, serve
 
 OnProgress = Callable[[int, dict[str, float]], str | None]
 GRACE = 5.0  # seconds for a worker to end before it is killed
@@ -42,6 +42,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.settings = settings
         self.hardware = ""  # model of its device, once it is ready
+        self.was_silent = False
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, settings), daemon=True)
         self.process.start()
@@ -61,9 +62,11 @@ class Worker:
         """Run one trial. ``on_progress(epoch, metrics)`` returns None, or the reason to stop."""
         start = time.monotonic()
         sent = self._send(job)
-        while sent and (message := self._receive()) is not None:
+        while sent and (message := self._receive(self.settings.deadline)) is not None:
             if isinstance(message, Verdict):
                 return message
+            if isinstance(message, Alive):
+                continue
             assert isinstance(message, Progress)
             sent = self._send(Answer(on_progress(message.epoch, message.metrics)))
         reason = f"the worker {self._death()}, see {self.settings.log}"
@@ -93,9 +96,12 @@ class Worker:
             return False
         return True
 
-    def _receive(self) -> Any:
-        """Next message, or None when the process has ended."""
-        wait([self.connection, self.process.sentinel])
+    def _receive(self, deadline: float | None = None) -> Any:
+        """Next message, or None when the process has ended; after ``deadline`` seconds of silence it is ended."""
+        if not wait([self.connection, self.process.sentinel], deadline):
+            self.was_silent = True
+            self.kill()
+            return None
         try:
             return self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
@@ -104,6 +110,8 @@ class Worker:
     def _death(self) -> str:
         self.process.join(GRACE)
         code = self.process.exitcode
+        if self.was_silent:
+            return f"gave no sign of life for {self.settings.deadline:g} s and was ended (deadline)"
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"was killed by {name}" + (" (out of memory on the host?)" if name == "SIGKILL" else "")

@@ -84,7 +84,8 @@ def run_study(
 def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
     threads = plan.config.trainer.threads or threads_per_slot(len(plan.devices))
     logs = [plan.folder / f"slot_{index}.log" for index in range(len(plan.devices))]
-    return [Settings(device, threads, runner, warm_up, log) for device, log in zip(plan.devices, logs, strict=True)]
+    pairs = zip(plan.devices, logs, strict=True)
+    return [Settings(device, threads, runner, warm_up, log, plan.config.deadline) for device, log in pairs]
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import EDQUOT, ENOSPC, EROFS
 from multiprocessing.connection import Connection
@@ -28,17 +29,22 @@ from codes.tuning.outcomes import Outcome, Verdict
 
 Report = Callable[[int, dict[str, float]], None]
 Runner = Callable[[DictConfig, Report, Path], dict[str, float]]
+Send = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is for. ``runner`` and ``warm_up`` are references, ``module:function``, imported by the worker."""
+    """What a worker is for. ``runner`` and ``warm_up`` are references, ``module:function``, imported by the worker.
+
+    ``deadline`` is the number of seconds without a sign of life after which it counts as hung while it trains.
+    """
 
     device: str
     threads: int
     runner: str
     warm_up: str | None
     log: Path
+    deadline: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """The process runs, whatever its training does."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """Go on, or stop for ``reason``."""
 
@@ -83,22 +94,23 @@ def serve(connection: Connection, settings: Settings) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
     resolvers.register()
-    inbox = _listen(connection)
+    inbox, send = _listen(connection), _sender(connection)
     try:
         runner: Runner = _load(settings.runner)
         if settings.warm_up is not None:
             _load(settings.warm_up)()
         hardware, peak = device_model(settings.device), PeakMemory(settings.device)
     except Exception:
-        connection.send(Ready(traceback=traceback.format_exc()))
+        send(Ready(traceback=traceback.format_exc()))
         return
     gc.freeze()  # else each collection between two trials looks at all that was imported, for a tenth of a second
-    connection.send(Ready(hardware))
+    send(Ready(hardware))
     while True:
         job = inbox.get()
         peak.start()
-        verdict = _run(job, runner, connection, inbox)
-        connection.send(replace(verdict, peak_memory=peak.read()))
+        with _signs_of_life(send, settings.deadline / 4):
+            verdict = _run(job, runner, send, inbox)
+        send(replace(verdict, peak_memory=peak.read()))
         _release_memory()
 
 
@@ -120,9 +132,38 @@ def _listen(connection: Connection) -> "queue.Queue[Any]":
     return inbox
 
 
-def _run(job: Job, runner: Runner, connection: Connection, inbox: "queue.Queue[Any]") -> Verdict:
+def _sender(connection: Connection) -> Send:
+    """``connection.send`` for several threads."""
+    lock = threading.Lock()
+
+    def send(message: Any) -> None:
+        with lock:
+            connection.send(message)
+
+    return send
+
+
+@contextmanager
+def _signs_of_life(send: Send, interval: float) -> Iterator[None]:
+    """Have a thread tell every ``interval`` seconds that this process runs."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(interval):
+            send(Alive())
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _run(job: Job, runner: Runner, send: Send, inbox: "queue.Queue[Any]") -> Verdict:
     def report(epoch: int, metrics: dict[str, float]) -> None:
-        connection.send(Progress(epoch, {name: float(value) for name, value in metrics.items()}))
+        send(Progress(epoch, {name: float(value) for name, value in metrics.items()}))
         answer: Answer = inbox.get()
         if answer.reason is not None:
             raise StopTraining(answer.reason)

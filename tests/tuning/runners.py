@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from tqdm import tqdm
@@ -98,6 +99,14 @@ def timed(config, report, folder):
     for epoch in range(config.trainer.evaluate_every, config.trainer.epochs + 1, config.trainer.evaluate_every):
         report(epoch, {"lae99": 1.0, "train_time": pace * epoch, "n_parameters": 3})
     return {"lae99": 1.0, "train_time": pace * config.trainer.epochs, **costs}
+
+
+def slow(config, report, folder):
+    """Computes for a second without a word."""
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        sum(range(1000))
+    return quadratic(config, report, folder)
 
 
 def broken_warm_up():

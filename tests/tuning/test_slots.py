@@ -10,7 +10,7 @@ from codes.errors import UserError
 from codes.tuning.outcomes import Outcome
 from codes.tuning.slots import StartError, Worker, resolve_devices, threads_per_slot
 from codes.tuning.worker import Job, Settings
-from tests.tuning.studies import RUNNERS, composed, is_gone, until
+from tests.tuning.studies import RUNNERS, composed, hold, is_gone, until
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def worker_for(tmp_path):
     """Start workers with a runner; none outlives the test."""
     workers = []
 
-    def start(runner, warm_up=None):
-        settings = Settings("cpu", 1, RUNNERS + runner, warm_up, tmp_path / "slot.log")
+    def start(runner, warm_up=None, deadline=600.0):
+        settings = Settings("cpu", 1, RUNNERS + runner, warm_up, tmp_path / "slot.log", deadline)
         workers.append(Worker(settings))
         return workers[-1]
 
@@ -79,6 +79,21 @@ def test_a_stopped_worker_is_closed_without_a_zombie(worker_for):
     until(lambda: is_gone(pid))
     worker.process.join()
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_worker_that_is_stopped_in_a_trial_is_ended_after_its_deadline(worker_for, job, tmp_path):
+    hold(tmp_path)
+    worker = worker_for("held", deadline=1.0)
+    worker.wait_until_ready()
+    verdict = worker.run(job, lambda epoch, metrics: os.kill(worker.process.pid, signal.SIGSTOP))
+    assert verdict.outcome is Outcome.CRASHED
+    assert "no sign of life for 1 s" in verdict.reason and not worker.is_alive()
+
+
+def test_a_long_epoch_is_no_silence(worker_for, job):
+    worker = worker_for("slow", deadline=0.4)
+    worker.wait_until_ready()
+    assert worker.run(job, go_on).outcome is Outcome.COMPLETE
 
 
 def test_what_a_worker_cannot_import_is_told(worker_for):

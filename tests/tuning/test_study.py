@@ -153,6 +153,9 @@ def test_a_config_may_change_until_the_first_trial(tmp_path):
 REFUSED = {
     "trials: must be at least 1 but got 0": ["trials=0"],
     "max_invalid: must be at least 0 but got -1": ["max_invalid=-1"],
+    "deadline: must be greater than 0 but got 0": ["deadline=0"],
+    "loss_cap: must be greater than 0": ["loss_cap=-1"],
+    "keep_models: must be at least 1": ["keep_models=0"],
     "devices must have at least one entry": ["devices=[]"],
     "cuda:99": ["devices=[cpu,cuda:99]"],
     "needs a single objective": ["objective=dual", "pruner=hyperband"],
