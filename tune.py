@@ -3,6 +3,7 @@
 ``python tune.py --help`` shows the choices. Everything heavy is imported once a study starts.
 """
 
+import shlex
 from typing import TYPE_CHECKING
 
 import hydra
@@ -53,11 +54,15 @@ def prepare(config: DictConfig) -> None:
 
 
 def report(config: DictConfig, database: "Database") -> str:
-    """Write the study's page, and the one that compares it with others of its tuning_id."""
+    """Write the study's page, and the one that compares it with others of its tuning_id; where it is."""
     from codes.results.report import write_reports
 
     paths = write_reports(config, database)
-    return f"\nreport  {paths[-1]}  (again at any time: python -m codes.report tuning_id={config.tuning_id})"
+    typed = [
+        text for text in HydraConfig.get().overrides.task if text.startswith(("tuning_id=", "dataset=", "storage"))
+    ]
+    dashboard = shlex.join(["python", "-m", "codes.dashboard", *typed])
+    return f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}\n\nreport  {paths[-1]}"
 
 
 def known(config: DictConfig) -> dict[str, DictConfig]:

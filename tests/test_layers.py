@@ -29,10 +29,9 @@ LAYERS = {
     "callbacks": 5,
     "promote": 5,
     "replay": 5,
-    "certify": 5,
     "status": 5,
+    "dashboard": 5,
     "report": 5,
-    "export": 5,
 }
 
 

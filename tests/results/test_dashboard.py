@@ -1,0 +1,45 @@
+"""optuna-dashboard on a study's storage."""
+
+import signal
+import socket
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import pytest
+
+from codes.dashboard import main
+from codes.errors import UserError
+from codes.tuning.study import run_study
+from tests.command import ROOT
+from tests.tuning.studies import RUNNERS, composed, until
+
+
+def answer(address):
+    """What a server says, None before it listens."""
+    try:
+        with urlopen(address, timeout=5) as response:
+            return response.read().decode()
+    except OSError:
+        return None
+
+
+def test_it_serves_the_studies_of_the_storage(tmp_path):
+    run_study(composed(tmp_path, "trials=2", "pruner=none"), RUNNERS + "quadratic")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "codes.dashboard", f"storage.path={tmp_path}/study.db", f"port={port}"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert "robertson_MultiONet" in until(lambda: answer(f"http://127.0.0.1:{port}/api/studies"))
+        finally:
+            process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert f"http://127.0.0.1:{port}/" in out
+
+
+def test_a_port_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="port must be an integer from 1 to 65535, but is 'x'"):
+        main({"port": "x"}, [])
