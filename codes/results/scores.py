@@ -48,11 +48,10 @@ def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
 
 def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
     from codes.data import load_data_once
-    from codes.device import resolve_device
     from codes.training import evaluate, load
 
     config: Any = OmegaConf.to_object(trial_config(kept, trial))
-    device = resolve_device("auto")
+    device = "cpu"  # at the end of a study this runs in the coordinator, which is to hold no GPU
     data = load_data_once(OmegaConf.to_yaml(config.dataset), device)
     predictor = load(folder, device)
     if predictor.transform.to_dict() != data.transform.to_dict():
