@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -131,6 +132,7 @@ class Summary(MultirunCallback):
         self._keep(config, {"failure": "did not end"})
         of = f" of {self.total}" if self.total else ""
         tqdm.write(f"{self.noun} {config.hydra.job.num + 1}{of}: {self._name(config)}")
+        sys.stdout.flush()  # the process of a parallel job would keep it until after the table
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if self.folder is None:
