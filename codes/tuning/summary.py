@@ -153,7 +153,10 @@ def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective
         parameters = [trial.params.get(name, "") for name in names]
         ended = outcome.value if outcome else trial.state.name.lower()
         kept = [record.get(name, "") for name in KEPT]
-        model = f"models/{trial.number}" if kept_model(path.parent, trial.number) else ""
+        is_whole = outcome is Outcome.COMPLETE and kept_model(
+            path.parent, trial.number
+        )  # others may lie there half written
+        model = f"models/{trial.number}" if is_whole else ""
         writer.writerow([trial.number, ended, *values, *parameters, *kept, model])
     write_atomically(path, text.getvalue())
 

@@ -83,12 +83,38 @@ def held(config, report, folder):
     tqdm([], file=sys.stdout).close()
     if (study / "hold").exists():
         report(10, {"lae99": 2.0})
-        beside = study / f".{os.getpid()}"
-        beside.touch()
-        beside.rename(study / f"held_{os.getpid()}")
+        say_held(study)
         while True:
             signal.pause()
     return quadratic(config, report, folder)
+
+
+def held_while_saving(config, report, folder):
+    """As ``held``, with half a model on the disk."""
+    if (Path(config.output_dir) / "hold").exists():
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+    return held(config, report, folder)
+
+
+def held_before_its_result(config, report, folder):
+    """As ``held``, until the file ``hold`` goes; then the result is sent, without a report before."""
+    study = Path(config.output_dir)
+    if not (study / "hold").exists():
+        return quadratic(config, report, folder)
+    say_held(study)
+    while (study / "hold").exists():
+        time.sleep(0.01)
+    folder.mkdir(parents=True)
+    (folder / "device").touch()
+    return {"lae99": 1.0, "mlae": 1.0, "inference_time": 1.0, "n_parameters": 3}
+
+
+def say_held(study):
+    """Tell, by a file with this process's number, that its trial is held."""
+    beside = study / f".{os.getpid()}"
+    beside.touch()
+    beside.rename(study / f"held_{os.getpid()}")
 
 
 def timed(config, report, folder):

@@ -1,5 +1,6 @@
 """Studies whose processes are killed for real."""
 
+import csv
 import os
 import signal
 import sqlite3
@@ -51,6 +52,36 @@ def test_a_killed_coordinator_leaves_no_worker_and_its_study_goes_on(start, tmp_
     found = outcomes(tmp_path)
     assert found.pop("crashed") == 2
     assert sum(found.values()) == 4
+
+
+@pytest.mark.parametrize("who", ["coordinator", "worker", "both"])
+@pytest.mark.parametrize("stage", ["train", "save", "tell"])
+def test_a_kill_at_any_stage_of_a_trial(stage, who, start, tmp_path):
+    runner = {"train": "held", "save": "held_while_saving", "tell": "held_before_its_result"}[stage]
+    hold(tmp_path)
+    study = start(runner, "trials=3", "pruner=none")
+    (worker,) = held_workers(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+        if stage == "tell":
+            other.execute("BEGIN EXCLUSIVE")  # the result is there, but cannot be written
+            release(tmp_path)
+            until(lambda: (tmp_path / "out/models/0/device").exists())
+        if who != "coordinator":
+            os.kill(worker, signal.SIGKILL)
+        if who != "worker":
+            study.kill()
+            study.communicate()
+    if stage != "tell":
+        release(tmp_path)
+    until(lambda: is_gone(worker) or who == "worker")
+    last = start(runner, "trials=3", "pruner=none") if who != "worker" else study
+    _, err = finish(last)
+    assert last.returncode == 0, err
+    found = outcomes(tmp_path)
+    assert found.pop("complete") == 3 and found in ({}, {"crashed": 1})
+    with (tmp_path / "out/trials.csv").open() as file:
+        listed = [row["model"] for row in csv.DictReader(file) if row["model"]]
+    assert len(listed) == 3 and all((tmp_path / "out" / model / "device").exists() for model in listed)
 
 
 def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
