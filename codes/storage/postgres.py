@@ -1,7 +1,7 @@
 """Studies in PostgreSQL: a private server on this host (``mode: local``) or one that others look after (``remote``)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import psycopg2
@@ -71,12 +71,12 @@ def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None
 
 def _make_database(connect: Connect) -> None:
     """Make the database if it is missing."""
-    try:
+    with suppress(psycopg2.OperationalError):
         connect().close()
         return
-    except psycopg2.OperationalError:
-        if not _is_missing(connect):
-            raise
+    if not _is_missing(connect):
+        connect().close()  # made by another coordinator just now, or another error than this, which it tells
+        return
     with connect.session("postgres") as cursor:
         try:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(connect.database)))
