@@ -27,6 +27,7 @@ LAYERS = {
     "tuning": 3,
     "results": 4,
     "callbacks": 5,
+    "certify": 5,
     "promote": 5,
     "replay": 5,
     "status": 5,

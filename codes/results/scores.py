@@ -1,7 +1,7 @@
 """Two scores of a trial: on ``test``, by which it was chosen, and on ``val``, which no choice has seen."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
@@ -12,6 +12,10 @@ from codes.results.replay import trial_config
 from codes.tuning.ledger import record_of
 from codes.tuning.models import kept_model
 from codes.tuning.objective import ACCURACY
+
+if TYPE_CHECKING:
+    from codes.data import PreparedData
+    from codes.training import Predictor
 
 VAL = "val:"  # user attributes of the study, one for each trial that was scored: a finished trial cannot be changed
 
@@ -46,6 +50,15 @@ def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
     return {"test": {name: metrics[name] for name in ACCURACY if name in metrics}, "val": val}
 
 
+def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data: "PreparedData") -> None:
+    """Refuse ``data`` that are scaled in another way than those that the model of ``trial`` was trained on."""
+    if predictor.transform.to_dict() != data.transform.to_dict():
+        raise UserError(
+            f"dataset {kept.config.dataset.name}: its training data are no longer those of trial {trial.number} "
+            f"of {kept.name}; restore the file, or a score on val would mean nothing"
+        )
+
+
 def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
     from codes.data import load_data_once
     from codes.training import evaluate, load
@@ -54,9 +67,5 @@ def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
     device = "cpu"  # at the end of a study this runs in the coordinator, which is to hold no GPU
     data = load_data_once(OmegaConf.to_yaml(config.dataset), device)
     predictor = load(folder, device)
-    if predictor.transform.to_dict() != data.transform.to_dict():
-        raise UserError(
-            f"dataset {config.dataset.name}: its training data are no longer those of trial {trial.number} "
-            f"of {kept.name}; restore the file, or a score on val would mean nothing"
-        )
+    check_same_data(kept, trial, predictor, data)
     return evaluate(predictor.model, data.val, data.t, data.transform, config.trainer.target_percentile)

@@ -1,10 +1,11 @@
 """How long predictions take."""
 
 import os
+import random
 import statistics
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -43,6 +44,28 @@ def measure_latency(model: nn.Module, split: TensorSplit, t: Tensor, repeats: in
         while len(seconds) < repeats and (len(seconds) < FEWEST_REPEATS or sum(seconds) < LONGEST_SECONDS):
             seconds.append(_time_prediction(model, split, t))
     return Latency(statistics.median(seconds), _interquartile_range(seconds), len(seconds))
+
+
+def time_in_turn(
+    calls: Sequence[tuple[nn.Module, TensorSplit, Tensor]], rounds: int, seed: int = 0
+) -> list[list[float]]:
+    """Seconds of each of ``calls`` (model, split, times) in each of ``rounds``, each round in another random order.
+
+    What slows the machine down for a while so falls on all alike, and values of one round are pairs. After warm-up,
+    synchronised, one measurement at a time on this host.
+    """
+    order, draw = list(range(len(calls))), random.Random(seed)
+    seconds: list[list[float]] = [[] for _ in calls]
+    with host_lock(), ExitStack() as modes, divergence():
+        for call in calls:
+            modes.enter_context(inference(call[0]))
+            for _ in range(WARM_UP_CALLS):
+                _time_prediction(*call)
+        for _ in range(rounds):
+            draw.shuffle(order)
+            for index in order:
+                seconds[index].append(_time_prediction(*calls[index]))
+    return seconds
 
 
 def _time_prediction(model: nn.Module, split: TensorSplit, t: Tensor) -> float:

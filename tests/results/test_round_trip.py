@@ -62,6 +62,9 @@ def test_explore_promote_fine_promote_train(folder):
     explored = yaml.safe_load(path.read_text())["surrogate"]
     assert "surrogate.hidden_size" in first.stdout and "val, seen by no choice" in first.stdout
     script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
+    measured = module(folder, "certify", *study, "search_space=fine", "k=1", "seeds=[1,2]", "rounds=10")
+    assert measured.returncode == 0, measured.stderr
+    assert "times that of the start" in measured.stdout or "(chosen, start)" in measured.stdout
     again = module(folder, "promote", *study, "search_space=fine")
     assert again.returncode == 0, again.stderr
     refined = yaml.safe_load(path.read_text())["surrogate"]

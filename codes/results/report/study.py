@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from codes.errors import StopTraining, UserError
+from codes.results.certificate import read_certificate
 from codes.results.report.findings import Findings, ended_as, metrics_of
 from codes.results.report.history import curves, history
 from codes.results.report.page import Gallery, folded, link, page, paragraph, subheading, table
@@ -34,6 +35,7 @@ def study_page(findings: Findings, comparison: str | None = None) -> str:
     sections = [
         ("Asked", _asked(findings)),
         ("Found", _found(findings)),
+        ("Certified", _certified(findings)),
         ("Trade-off", gallery.show(*trade_offs(findings))),
         ("History", gallery.show(*history(findings), layout="halves") + gallery.show(curves(findings))),
         (
@@ -141,6 +143,15 @@ def _scores(findings: Findings, chosen: FrozenTrial) -> str:
         for name in both["val"]
     ]
     return table(("", "test, chosen by it", "val, seen by no choice"), rows, numbers=True)
+
+
+def _certified(findings: Findings) -> str:
+    """What ``codes.certify`` measured again; empty before it did."""
+    found = read_certificate(findings.kept.study, findings.trials, findings.kept.objective)
+    if found is None:
+        return ""
+    comparisons = "".join(table(header, rows) for header, rows in found.comparisons())
+    return table(found.columns, found.rows()) + comparisons + "".join(map(paragraph, found.notes()))
 
 
 def _ledger(findings: Findings) -> str:

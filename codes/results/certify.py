@@ -1,0 +1,155 @@
+"""Measure again what a study recommends: inference times side by side, and accuracies from new seeds."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
+
+from codes.device import device_model, resolve_device
+from codes.errors import StopTraining, UserError
+from codes.results.certificate import PREFIX, TIMES, certified_trials
+from codes.results.opening import Kept
+from codes.results.replay import trial_config
+from codes.results.scores import check_same_data
+from codes.tuning.ledger import record_of
+from codes.tuning.models import kept_model
+from codes.tuning.pace import as_time
+from codes.tuning.presence import Presence
+
+if TYPE_CHECKING:
+    from codes.data import PreparedData
+
+log = logging.getLogger(__name__)
+
+IDLE = 0.5  # processes that want to run, on average over a minute, at most
+FEWEST_ROUNDS = 10
+Say = Callable[[str], None]
+
+
+def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: str, say: Say) -> list[FrozenTrial]:
+    """Train the best trials from each of ``seeds``, and time all of them in turn; everything is kept in the study.
+
+    Of a single objective these are the ``k`` best, of several the Pareto front; and the configuration that the study
+    started from. A training that the study already has from that seed is not repeated, so that a certification that was
+    killed goes on; times are taken anew. What was trained lies in ``certified/<trial>_<seed>`` in the study's folder.
+
+    Returns:
+        The trials.
+
+    Raises:
+        UserError: nothing to certify, an argument out of range, or the study is running.
+    """
+    load = os.getloadavg()[0]
+    trials = certified_trials(kept.trials(), kept.objective, k)
+    _check(kept, trials, seeds, rounds)
+    name = resolve_device(device)
+    _check_data(kept, trials, name)
+    missing = [(trial, seed) for trial in trials for seed in seeds if _key(trial, seed) not in kept.study.user_attrs]
+    say(_costs(trials, missing, rounds, name))
+    busy = f"other programs run here (load {load:.1f}): times may be too long, and their intervals too wide"
+    if load > IDLE:
+        say(f"Warning: {busy}")
+    for index, (trial, seed) in enumerate(missing, start=1):
+        say(f"training {index} of {len(missing)}: trial {trial.number} from seed {seed}")
+        kept.study.set_user_attr(_key(trial, seed), _train(kept, trial, seed, name))
+    say(f"timing {len(trials)} models in {rounds} rounds")
+    seconds = _time(kept, trials, seeds, rounds, name)
+    about = {"device": name, "model": device_model(name), "on": f"{datetime.now():%Y-%m-%d %H:%M}"}
+    warning = {"warning": busy} if load > IDLE else {}
+    kept.study.set_user_attr(TIMES, {"seconds": seconds, **about, **warning})
+    return trials
+
+
+def _check(kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], rounds: int) -> None:
+    if not trials:
+        raise UserError(f"{kept.name} has no complete trial to certify yet")
+    if Presence(kept.study).told():
+        raise UserError(f"{kept.name} is running: times need a machine that does nothing else; wait for its end")
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+    if not whole or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds must be different integers from 0 to 2^32 - 1, as [1,2,3], but is {seeds}")
+    if not isinstance(rounds, int) or rounds < FEWEST_ROUNDS:
+        raise UserError(f"rounds must be an integer of at least {FEWEST_ROUNDS}, but is {rounds}")
+    for trial in trials:
+        own = record_of(trial).get("seed")
+        if own in seeds:
+            raise UserError(f"seeds: trial {trial.number} was chosen with {own}, which says nothing new; take another")
+    without = [str(trial.number) for trial in trials if not seeds and kept_model(kept.folder, trial.number) is None]
+    if without:
+        raise UserError(f"no model of trials {', '.join(without)} is kept to be timed; give seeds=[...] to train them")
+
+
+def _check_data(kept: Kept, trials: Sequence[FrozenTrial], device: str) -> None:
+    from codes.training import load
+
+    for trial in trials:
+        model = kept_model(kept.folder, trial.number)
+        if model is not None:
+            check_same_data(kept, trial, load(model, device), _data(trial_config(kept, trial), device))
+
+
+def _costs(trials: Sequence[FrozenTrial], missing: Sequence[tuple[FrozenTrial, int]], rounds: int, device: str) -> str:
+    known = [(record_of(trial).get("projected") or record_of(trial).get("duration") or 0.0) for trial, _ in missing]
+    numbers = ", ".join(str(trial.number) for trial in trials)
+    left = f"about {as_time(sum(known))} by their first trainings" if missing else "all of them are kept already"
+    return f"trials {numbers} on {device}: {len(missing)} trainings ({left}), {rounds} rounds of timing"
+
+
+def _key(trial: FrozenTrial, seed: int) -> str:
+    return f"{PREFIX}{trial.number}:{seed}"
+
+
+def _folder(kept: Kept, trial: FrozenTrial, seed: int) -> Path:
+    return kept.folder / "certified" / f"{trial.number}_{seed}"
+
+
+def _data(config: DictConfig, device: str) -> "PreparedData":
+    from codes.data import load_data_once
+
+    return load_data_once(OmegaConf.to_yaml(config.dataset), device)
+
+
+def _train(kept: Kept, trial: FrozenTrial, seed: int, device: str) -> dict[str, Any]:
+    """Both scores of a training of ``trial`` from ``seed``, or why there are none."""
+    from codes.training import evaluate, save_artifact, train
+
+    config = trial_config(kept, trial)
+    config.seed = seed
+    typed: Any = OmegaConf.to_object(config)
+    data = _data(config, device)
+    folder = _folder(kept, trial, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = train(typed, data, device, folder=folder)
+        val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    except StopTraining as stopped:
+        return {"failed": str(stopped)}
+    save_artifact(folder, result.model, typed, data)
+    return {"test": {name: result.metrics[name] for name in val}, "val": val, "seconds": result.seconds}
+
+
+def _time(
+    kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Seconds that each model takes to predict the test split, by trial; one without a model is left out."""
+    from codes.training import load
+    from codes.training.artifact import CONFIG
+    from codes.training.latency import time_in_turn
+    from codes.training.trainer import cpu_threads
+
+    timed, calls = [], []
+    for trial in trials:
+        trained = [_folder(kept, trial, seed) for seed in seeds]
+        kept_or_trained = (kept_model(kept.folder, trial.number), *trained)
+        there = [path for path in kept_or_trained if path is not None and (path / CONFIG).exists()]
+        if there:
+            data = _data(trial_config(kept, trial), device)
+            timed.append(str(trial.number))
+            calls.append((load(there[0], device).model, data.test, data.t))
+    with cpu_threads(kept.config.trainer.threads):
+        return dict(zip(timed, time_in_turn(calls, rounds), strict=True))
