@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,7 +30,7 @@ from codes.training.checkpoint import (
 )
 from codes.training.checks import check_config
 from codes.training.evaluation import ACCURACY, divergence, evaluate
-from codes.training.latency import Latency, measure_latency
+from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer, criterion
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class _Run:
         self.history.append(row)
         log.debug(", ".join(f"{name} {value:.6g}" for name, value in row.items()))
         if report is not None:
-            report(self.epoch, {**metrics, **self.costs})
+            report(self.epoch, {**metrics, **self.costs, **self.early_latency})
 
     def is_to_keep(self, metrics: dict[str, float]) -> bool:
         """Whether these are the last weights, or the best so far."""
@@ -205,6 +206,14 @@ class _Run:
         """Costs that are known at any time."""
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         return {"train_time": self.seconds, "n_parameters": n_parameters}
+
+    @cached_property
+    def early_latency(self) -> dict[str, float]:
+        """Inference time at the first evaluation, where it is an objective: a pruner cannot wait for the last one."""
+        if "inference_time" not in self.config.objective.metrics:
+            return {}
+        latency = measure_latency(self.model, self.data.test, self.data.t, FEWEST_REPEATS)
+        return {"inference_time": latency.median}
 
     def result(self) -> TrainResult:
         """Load the kept weights and measure what they cost."""

@@ -195,7 +195,7 @@ class Coordinator:
 
     def _settle(self, trial: optuna.Trial, verdict: Verdict, slot: int) -> None:
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
-        if not self.ledger.settle(trial, kept, self._values(verdict)):
+        if not self.ledger.settle(trial, kept, self.plan.objective.told(verdict, self.plan.config.loss_cap)):
             self.screen.note(f"trial {trial.number} had been closed by another coordinator; its result is dropped")
             return
         self.screen.finished(slot, trial.number, verdict)
@@ -208,15 +208,6 @@ class Coordinator:
         self.trial_ended.set()
         if cause is not None:
             self._fail(UserError(cause))
-
-    def _values(self, verdict: Verdict) -> list[float]:
-        """What Optuna is told of a trial: nothing, except of a complete one, or one too slow for several objectives."""
-        objective = self.plan.objective
-        if verdict.outcome is Outcome.COMPLETE:
-            return objective.values(verdict.metrics)
-        if verdict.outcome is Outcome.TIME_PRUNED and not objective.is_single:
-            return objective.capped(self.plan.config.loss_cap, verdict.metrics)
-        return []
 
     def _cause_to_stop(self, verdict: Verdict) -> str | None:
         number = len(self.invalid)

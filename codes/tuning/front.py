@@ -1,7 +1,7 @@
 """Which trials are best: of one objective an order, of several a Pareto front and its knee.
 
-Only trials with the outcome ``complete`` take part. Optuna's own ``best_trials`` also knows trials that ran out of
-time: in a study of several objectives they are told with capped values, which nothing has reached.
+Only trials with the outcome ``complete`` take part. Optuna's own ``best_trials`` also knows trials that were pruned or
+ran out of time: in a study of several objectives they are told with the values they had, or capped ones.
 """
 
 import math

@@ -12,6 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from codes.errors import UserError
 from codes.metrics import METRICS, direction
 from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.pruners import ParetoHalving
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,11 @@ class Objective:
         """The optimised values out of all ``metrics``."""
         return [metrics[name] for name in self.metrics]
 
+    def losses(self, metrics: Mapping[str, float]) -> list[float]:
+        """The optimised values, those that are maximised with the opposite sign."""
+        pairs = zip(self.values(metrics), self.directions, strict=True)
+        return [-value if direction == "maximize" else value for value, direction in pairs]
+
     def check(self, verdict: Verdict) -> Verdict:
         """``verdict``, unless it is complete and its values cannot be told: NaN has diverged, missing has failed."""
         if verdict.outcome is not Outcome.COMPLETE:
@@ -53,6 +59,26 @@ class Objective:
             reason = f"{broken[0]} is {verdict.metrics[broken[0]]}"
             return Verdict(Outcome.DIVERGED, reason, verdict.metrics, verdict.duration)
         return verdict
+
+    def told(self, verdict: Verdict, loss_cap: float) -> list[float]:
+        """What Optuna is told of a trial as its values; of most that are not complete nothing.
+
+        Of several objectives also a trial that was pruned counts, with its last values, and one too slow, with capped
+        ones: genetic algorithms learn from nothing else.
+        """
+        if verdict.outcome is Outcome.COMPLETE:
+            return self.values(verdict.metrics)
+        if self.is_single:
+            return []
+        if verdict.outcome is Outcome.TIME_PRUNED:
+            return self.capped(loss_cap, verdict.metrics)
+        if verdict.outcome is Outcome.PRUNED and self.are_in(verdict.metrics):
+            return self.values(verdict.metrics)
+        return []
+
+    def are_in(self, metrics: Mapping[str, float]) -> bool:
+        """Whether ``metrics`` has all that are optimised."""
+        return all(name in metrics for name in self.metrics)
 
     def capped(self, loss_cap: float, metrics: Mapping[str, float]) -> list[float]:
         """Values of a trial that was stopped because it would take too long, from the ``metrics`` it had then.
@@ -81,10 +107,13 @@ def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -
     if isinstance(pruner, NopPruner):
         return
     name = type(pruner).__name__
+    if isinstance(pruner, ParetoHalving):
+        _check_halving(pruner, objective, config)
+        return
     if not objective.is_single:
         raise UserError(
             f"pruner: {name} needs a single objective, but objective.metrics is {list(objective.metrics)}; "
-            "set pruner=none (and sampler=nsgaii)"
+            "set pruner=pareto_halving or pruner=none (and sampler=nsgaii)"
         )
     if objective.metrics[0] in MEASURED_LAST:
         raise UserError(
@@ -92,7 +121,7 @@ def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -
         )
     if isinstance(pruner, HyperbandPruner):
         _check_hyperband(config.pruner.min_resource, config.pruner.max_resource, config.pruner.reduction_factor)
-        _check_looks(config.pruner.min_resource, config.trainer.epochs, config.trainer.evaluate_every)
+        _check_looks("hyperband", config.pruner.min_resource, config)
         _check_budget(bracket_sizes(config.pruner), config.trials)
 
 
@@ -104,11 +133,21 @@ def _check_hyperband(low: int, high: int, factor: int) -> None:
         )
 
 
-def _check_looks(low: int, epochs: int, evaluate_every: int) -> None:
+def _check_halving(pruner: ParetoHalving, objective: Objective, config: DictConfig) -> None:
+    if objective.is_single:
+        raise UserError(
+            f"pruner: pareto_halving needs several objectives, but objective.metrics is {list(objective.metrics)}; "
+            "set pruner=hyperband"
+        )
+    _check_looks("pareto_halving", pruner.min_resource, config)
+
+
+def _check_looks(name: str, low: int, config: DictConfig) -> None:
+    epochs, evaluate_every = config.trainer.epochs, config.trainer.evaluate_every
     first = evaluate_every * math.ceil(low / evaluate_every)
     if first >= epochs:
         raise UserError(
-            f"pruner: hyperband needs an evaluation before the last epoch, but with trainer.epochs={epochs}, "
+            f"pruner: {name} needs an evaluation before the last epoch, but with trainer.epochs={epochs}, "
             f"trainer.evaluate_every={evaluate_every} and pruner.min_resource={low} the first one that counts is at "
             f"epoch {first}; set trainer.evaluate_every=1, train longer, or set pruner=none"
         )

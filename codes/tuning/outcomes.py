@@ -4,7 +4,7 @@
 outcome            valid   Optuna    meaning
 =================  ======  ========  =====================================================================
 ``complete``       yes     COMPLETE  trained to its end
-``pruned``         yes     PRUNED    stopped by the pruner
+``pruned``         yes     PRUNED    stopped by the pruner; COMPLETE with its last values for several objectives
 ``diverged``       yes     PRUNED    NaN or infinite loss: a fact about the hyperparameters
 ``time_pruned``    no      PRUNED    would have taken too long; COMPLETE with capped values for several objectives
 ``out_of_memory``  no      PRUNED    did not fit; samplers ignore FAIL and would walk back into the wall
@@ -15,7 +15,8 @@ outcome            valid   Optuna    meaning
 =================  ======  ========  =====================================================================
 
 PRUNED is legal in studies of several objectives too: TPE ranks such trials last. NSGA-II reads COMPLETE trials only:
-so that it learns what takes too long, that is told as complete, with capped values (``Objective.capped``).
+so that it learns from them, trials that were pruned or too slow are told as complete there, with the values that they
+had or with capped ones (``Objective.told``).
 """
 
 from collections.abc import Mapping

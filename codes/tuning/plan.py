@@ -25,7 +25,7 @@ from codes.tuning.slots import resolve_devices
 from codes.tuning.space import Space
 
 KINDS = {"sampler": BaseSampler, "pruner": BasePruner}
-OURS = "codes.tuning.samplers."
+OURS = "codes.tuning."
 MANY_FOR_GP = 100  # trials
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _sampler(config: DictConfig, space: Space, reseed: int) -> BaseSampler:
     random: Any = plain.get("independent_sampler") or plain
     if random.get("seed") is not None:
         random["seed"] += reseed
-    ours = {"space": space, "config": config} if str(plain.get("_target_")).startswith(OURS) else {}
+    ours = {"space": space, "config": config} if str(plain.get("_target_")).startswith(f"{OURS}samplers.") else {}
     sampler: BaseSampler = _instantiate("sampler", plain, ours)
     return sampler
 
@@ -121,7 +121,7 @@ def _plain(config: DictConfig, section: str) -> dict[str, Any]:
 
 def _instantiate(section: str, plain: dict[str, Any], ours: Mapping[str, Any] | None = None) -> Any:
     """The object that ``plain`` describes, of Optuna or of ours; ours are given what they need to know besides."""
-    allowed = [f"optuna.{section}s.*", f"{OURS}*"]
+    allowed = [f"optuna.{section}s.*", f"{OURS}{section}s.*"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

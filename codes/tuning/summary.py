@@ -25,6 +25,7 @@ from codes.tuning.origins import origin_of
 from codes.tuning.outcomes import Outcome
 from codes.tuning.pace import as_time
 from codes.tuning.plan import Plan
+from codes.tuning.pruners import ParetoHalving
 from codes.tuning.space import as_override
 from codes.tuning.tables import table
 
@@ -195,6 +196,9 @@ def _describe_pruner(plan: Plan) -> str:
     if isinstance(plan.pruner, HyperbandPruner):
         looks = ", ".join(str(epoch) for epoch in first_looks(section))
         return f"{name}, brackets that first prune at epoch {looks} of {plan.objective.epochs}"
+    if isinstance(plan.pruner, ParetoHalving):
+        rungs = ", ".join(map(str, plan.pruner.rungs(plan.objective.epochs - 1)))
+        return f"{name} at epoch {rungs} of {plan.objective.epochs}"
     return name
 
 

@@ -8,6 +8,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.pruners import ParetoHalving
 
 
 class Watch:
@@ -22,7 +23,7 @@ class Watch:
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
         """The reason to stop, or None."""
         self.epoch, self.metrics = epoch, metrics
-        if epoch >= self.objective.epochs:  # there is nothing left to save
+        if self._is_last:  # there is nothing left to save
             return self._report()
         return self._over_time() or self._report()
 
@@ -47,14 +48,31 @@ class Watch:
         return f"would train for {projected:.3g} s, more than the limit of {limit:.3g} s (epoch {self.epoch})"
 
     def _report(self) -> str | None:
-        """Tell Optuna, which can prune for a single objective only, the metric that is optimised."""
-        name = self.objective.metrics[0]
-        if not self.objective.is_single or name not in self.metrics:
+        """Tell the pruner how far the trial has got; the reason to stop if it says so."""
+        if not self.objective.are_in(self.metrics):
             return None
         try:
-            self.trial.report(self.metrics[name], self.epoch)
+            stops = self._reported() if self.objective.is_single else self._entered_rung()
         except UpdateFinishedTrialError:
             return "was closed by another coordinator"
-        if self.epoch < self.objective.epochs and self.trial.should_prune():
-            return f"{name} = {self.metrics[name]:.4g} at epoch {self.epoch}"
-        return None
+        if not stops:
+            return None
+        pairs = zip(self.objective.metrics, self.objective.values(self.metrics), strict=True)
+        return f"{', '.join(f'{name} = {value:.4g}' for name, value in pairs)} at epoch {self.epoch}"
+
+    @property
+    def _is_last(self) -> bool:
+        return self.epoch >= self.objective.epochs
+
+    def _reported(self) -> bool:
+        """Of a single objective Optuna keeps the value of each evaluation, the last one too."""
+        self.trial.report(self.metrics[self.objective.metrics[0]], self.epoch)
+        return not self._is_last and self.trial.should_prune()
+
+    def _entered_rung(self) -> bool:
+        """Of several Optuna neither keeps anything nor prunes."""
+        study = self.trial.study
+        if self._is_last or not isinstance(study.pruner, ParetoHalving):
+            return False
+        losses = self.objective.losses(self.metrics)
+        return study.pruner.enter(self.trial, self.epoch, losses) and study.pruner.prune(study, self.trial)

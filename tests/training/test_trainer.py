@@ -43,6 +43,15 @@ def test_every_surrogate_trains_and_every_metric_is_there(surrogate, parameters)
     assert not result.model.training
 
 
+def test_inference_time_is_known_from_the_first_evaluation_on_where_it_is_an_objective():
+    seen = []
+    config = example.config("MultiONet", "objective.metrics=[lae99,inference_time]")
+    result = run(config, report=lambda epoch, metrics: seen.append(metrics))
+    assert [set(metrics) for metrics in seen] == [set(METRICS)] * 2
+    assert 0 < seen[0]["inference_time"] == seen[1]["inference_time"] != result.metrics["inference_time"]
+    assert digest(result) == digest(run(example.config())), "to know it changes nothing"
+
+
 def test_training_learns():
     config = example.config("FullyConnected", "trainer.epochs=60", "trainer.evaluate_every=1")
     history = run(config).history

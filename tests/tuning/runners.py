@@ -31,6 +31,15 @@ def equally_fast(config, report, folder):
     return {"lae99": error, "mlae": error, "inference_time": 1.0, "n_parameters": round(1000 * error)}
 
 
+def equally_fast_in_steps(config, report, folder):
+    """Best at a learning rate of 1e-3; all models are equally fast to use, which is known from the first epoch on."""
+    error = 1.0 + abs(math.log10(config.surrogate.learning_rate) + 3)
+    for epoch in range(config.trainer.evaluate_every, config.trainer.epochs + 1, config.trainer.evaluate_every):
+        report(epoch, {"lae99": error + 1 / epoch, "mlae": error, "inference_time": 1e-3})
+    folder.mkdir(parents=True)
+    return {"lae99": error, "mlae": error, "inference_time": 1e-3}
+
+
 def in_turn(config, report, folder):
     """Every way to end, one trial after another."""
     number = config.seed - 42
