@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from codes.surrogates.linear import Linear
+
 # Standard deviation of a hidden weight, times sqrt(fan_in). He et al. 2015 for the ReLU-like; less for the ELU-like,
 # which pass more through. Measured over depths 3 and 8, see docs/surrogates.md.
 _GAINS = {"CELU": 1.0, "ELU": 1.0, "SELU": 0.75}
@@ -16,9 +18,9 @@ def join(x: Tensor, p: Tensor | None) -> Tensor:
     return x if p is None else torch.cat([x, p], dim=-1)
 
 
-def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) -> nn.Linear:
+def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) -> Linear:
     """A linear layer that ``activation`` follows, with weights drawn from N(0, gain² / n_in)."""
-    layer = nn.Linear(n_in, n_out, bias=bias)
+    layer = Linear(n_in, n_out, bias=bias)
     nn.init.normal_(layer.weight, std=_GAINS.get(activation, _GAIN) / math.sqrt(n_in))
     return layer
 
@@ -28,7 +30,7 @@ def mlp(n_in: int, n_out: int, *, width: int, depth: int, activation: str) -> nn
     layers: list[nn.Module] = []
     for n_before in [n_in] + [width] * (depth - 1):
         layers += [hidden_linear(n_before, width, activation), getattr(nn, activation)()]
-    return nn.Sequential(*layers, nn.Linear(width, n_out))
+    return nn.Sequential(*layers, Linear(width, n_out))
 
 
 class ConditionedMLP(nn.Module):

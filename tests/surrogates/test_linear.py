@@ -1,0 +1,50 @@
+"""The linear layer against PyTorch's own, on both sides of the size from which oneDNN multiplies."""
+
+import pytest
+import torch
+from torch import nn
+
+from codes.surrogates.linear import FEWEST, Linear
+
+SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 32, 5), ((7,), 3, 4)]
+
+
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_torch_to_rounding(rows, n_in, n_out, bias):
+    torch.manual_seed(0)
+    ours, torchs = Linear(n_in, n_out, bias=bias), nn.Linear(n_in, n_out, bias=bias)
+    torchs.load_state_dict(ours.state_dict())
+    x, weight = torch.randn(*rows, n_in), torch.randn(*rows, n_out) / rows[0] ** 0.5
+    gradients = []
+    for layer in (ours, torchs):
+        own = x.clone().requires_grad_()
+        y = layer(own)
+        (y * weight).sum().backward()
+        gradients.append([y.detach(), own.grad, *(parameter.grad for parameter in layer.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_large_layers_are_multiplied_by_onednn():
+    layer = Linear(128, 64)
+    rows = FEWEST // (128 * 64)
+    on_x86 = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    assert layer.is_large(torch.randn(rows, 128)) is on_x86
+    assert not layer.is_large(torch.randn(rows - 1, 128))
+    assert not layer.double().is_large(torch.randn(rows, 128, dtype=torch.float64))
+
+
+def test_stacked_layers_are_trained_together():
+    layers = [Linear(64, 32) for _ in range(3)]
+    stacked, _ = torch.func.stack_module_state(layers)
+    x = torch.randn(3, 512, 64)
+
+    def one(weights, x):
+        return torch.func.functional_call(layers[0], weights, (x,))
+
+    torch.vmap(one)(stacked, x).square().sum().backward()
+    for index, layer in enumerate(layers):
+        layer(x[index]).square().sum().backward()
+        torch.testing.assert_close(stacked["weight"].grad[index], layer.weight.grad, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(stacked["bias"].grad[index], layer.bias.grad, rtol=1e-4, atol=1e-4)
