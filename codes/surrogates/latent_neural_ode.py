@@ -1,21 +1,15 @@
 """LatentNeuralODE: a learned ODE in a latent space."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-import torchode
 from torch import Tensor, nn
-from torch.nn import functional
-from torchode.interpolation import poly4eval
-from torchode.status_codes import Status
 
 from codes.schema import DataSpec, LatentNeuralODEConfig
-from codes.surrogates.base import SolverFailure
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import ConditionedMLP
-
-RightHandSide = Callable[[Tensor, Tensor], Tensor]
+from codes.surrogates.tsit5 import solve
 
 
 class LatentNeuralODE(LatentSurrogate):
@@ -53,72 +47,48 @@ class LatentNeuralODE(LatentSurrogate):
         rhs = self.right_hand_side(p)
         return solve(rhs, z0, t, rtol=self.config.rtol, atol=self.config.atol, max_steps=self.max_steps)
 
-    def right_hand_side(self, p: Tensor | None) -> RightHandSide:
-        """The function (t [B], z [B, L]) -> dz/dt [B, L] for fixed parameters."""
+    def right_hand_side(self, p: Tensor | None) -> "NetworkField":
+        """The function z [B, L] -> dz/dt [B, L] for fixed parameters."""
         shift = None if p is None or self.encode_params else self.network.condition(p)
-        if self.config.ode_tanh_reg:
-            return lambda _, z: self.scale * torch.tanh(self.network(z, shift))
-        return lambda _, z: self.network(z, shift)
+        return NetworkField(self.network, shift, self.scale if self.config.ode_tanh_reg else None)
 
 
-def solve(rhs: RightHandSide, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_steps: int) -> Tensor:
-    """Integrate dz/dt = rhs(t, z) from z(0) = z0 by Tsit5 with steps of its own for each trajectory.
+class NetworkField:
+    """``N(z)`` with ``shift`` [B, width] added in the first layer, or ``scale * tanh N(z)``, taken apart by layers."""
 
-    Integration ends at t = 1, or at the latest time if that is later, and the states come from the interpolant of each
-    step. So a state depends neither on which other times are asked for, nor on their order. Gradients are those of
-    the steps taken; their sizes count as constants.
+    def __init__(self, network: ConditionedMLP, shift: Tensor | None, scale: Tensor | None) -> None:
+        self.first: Any = network.first
+        self.shift, self.scale = shift, scale
+        rest: list[Any] = list(network.rest.children())
+        self.hidden = list(zip(rest[::2], rest[1::2], strict=True))
+        own = [*network.first.parameters(), *network.rest.parameters()]
+        self.parameters: Sequence[Tensor] = [*own, *(value for value in (shift, scale) if value is not None)]
 
-    Args:
-        rhs: (t [B], z [B, L]) to dz/dt [B, L].
-        z0: states at t = 0, [B, L].
-        t: times at or after 0, in any order, [T].
-        rtol: relative tolerance of a step's error.
-        atol: absolute tolerance of a step's error.
-        max_steps: accepted and rejected steps that a trajectory may take.
+    def __call__(self, z: Tensor) -> Tensor:
+        value = self.first(z)
+        if self.shift is not None:
+            value = value + self.shift
+        for activation, linear in self.hidden:
+            value = linear(activation(value))
+        return value if self.scale is None else self.scale * torch.tanh(value)
 
-    Returns:
-        States, [B, T, L].
-
-    Raises:
-        SolverFailure: a trajectory needed more steps, or is not finite.
-    """
-    n = z0.shape[0]
-    term = torchode.ODETerm(rhs, with_stats=False)
-    solver = torchode.AutoDiffAdjoint(
-        Tsit5(term),
-        torchode.IntegralController(atol, rtol, term=term),
-        max_steps=max_steps,
-        backprop_through_step_size_control=False,
-    )
-    end = t.max().clamp(min=1.0)
-    problem = torchode.InitialValueProblem(z0, t.new_zeros(n), end.expand(n), t.expand(n, -1))
-    solution = solver.solve(problem, term)
-    failed = solution.status[solution.status != 0]
-    if len(failed):
-        reason = Status(int(failed[0])).name.lower().replace("_", " ")
-        raise SolverFailure(f"the ODE solver gave up on {len(failed)} of {n} trajectories: {reason}")
-    return solution.ys
+    def linearised(self, z: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
+        """Values at ``z`` [N, B, L]; of each layer its weight, and the slopes [N, B, ...] of what follows it."""
+        value = self.first(z)
+        if self.shift is not None:
+            value = value + self.shift
+        weight: Tensor = self.first.weight
+        layers: list[tuple[Tensor, Tensor | None]] = []
+        for activation, linear in self.hidden:
+            after = activation(value)
+            layers.append((weight.detach(), slope(after, value)))
+            value, weight = linear(after), linear.weight
+        if self.scale is None:
+            return value, [*layers, (weight.detach(), None)]
+        after = self.scale * torch.tanh(value)
+        return after, [*layers, (weight.detach(), slope(after, value))]
 
 
-class Tsit5(torchode.Tsit5):
-    """Tsitouras' method of order 5(4) (2011) with an :class:`Interpolant`."""
-
-    def build_interpolation(self, data: Any) -> "Interpolant":
-        return Interpolant(super().build_interpolation(data))
-
-
-class Interpolant:
-    """A step's interpolant of order 4, with its coefficients looked up as one embedding.
-
-    The gradient of an embedding is summed in a fixed order. That of torchode's own way, indexing, is not on more than
-    one CPU thread, and a training would then differ from run to run.
-    """
-
-    def __init__(self, interpolant: Any) -> None:
-        self.t0, self.t1 = interpolant.t0, interpolant.t1
-        self.coefficients = torch.cat(interpolant.coefficients, dim=1)
-
-    def evaluate(self, t: Tensor, index: Tensor) -> Tensor:
-        """States at the times ``t`` [N] of the trajectories ``index`` [N]: [N, L]."""
-        rows = functional.embedding(index, self.coefficients)
-        return poly4eval(*rows.chunk(5, dim=1), t, self.t0[index], self.t1[index])
+def slope(after: Tensor, before: Tensor) -> Tensor:
+    """Derivative of an elementwise function."""
+    return torch.autograd.grad(after, before, torch.ones_like(after), retain_graph=True)[0]
