@@ -1,7 +1,10 @@
-"""Writing to the storages without training: ``python -m benchmarks.storage``.
+"""Writing to the storages without training: ``python -m benchmarks.storage``, about ten minutes.
 
-Clients (processes) ask for trials, report and tell, as fast as the storage lets them. Each storage is measured as
-``storage=`` configures it and as Optuna does by default for the same database, one after the other, in the same run.
+Clients ask for trials with four parameters, report twenty times and tell, as fast as the storage lets them: threads of
+one process, as the slots of a coordinator are, or processes. Each storage is measured as ``storage=`` configures it and
+as Optuna does by default for the same database, one after the other on the same disk and server, each time with a new
+study. Target: no errors, and with 8 slots twice the reports per second of Optuna's default. At the end of each storage
+its rates with more and more finished trials in the study.
 """
 
 import argparse
@@ -12,7 +15,8 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,14 +29,18 @@ from optuna.storages.journal import JournalFileBackend
 from codes.schema import FileStorageConfig, PostgresConfig, StorageConfig
 from codes.storage import opened
 
+RESULTS = Path(__file__).parent / "results"
+KINDS = ("sqlite", "postgres", "journal")
 REPORTS = 20  # of each trial
 PARAMETERS = 4
 STUDY = "benchmark"
+SLOTS = 8  # that the growth is measured with
+PATIENCE = 120.0  # seconds for all clients to open the storage
 
 
 @dataclass(frozen=True)
 class Load:
-    """What ``clients`` clients got done in ``seconds``; ``threads`` of one process, or a process each."""
+    """What ``clients`` clients got done; ``threads`` of one process, or a process each."""
 
     storage: str
     default: bool  # as Optuna configures it
@@ -44,19 +52,37 @@ class Load:
     finished: int  # trials in the study before
 
 
-def client(open_storage: Callable[[], AbstractContextManager[BaseStorage]], until: float, results: Any) -> None:
-    """A process of its own that writes trials until the clock says ``until``."""
-    with open_storage() as storage:
-        results.put(_write(optuna.load_study(study_name=STUDY, storage=storage), until))
+@dataclass(frozen=True)
+class Count:
+    """What one client got done."""
+
+    trials: int
+    reports: int
+    errors: int
+    seconds: float
 
 
-def _write(study: optuna.Study, until: float) -> tuple[int, int, int]:
-    """Trials, reports and errors of one client."""
+Place = Callable[[], AbstractContextManager[BaseStorage]]
+
+
+def client(place: Place, start: Any, seconds: float, results: Any) -> None:
+    """A process of its own, which begins when all have opened the storage."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with place() as storage:
+        study = optuna.load_study(study_name=STUDY, storage=storage)
+        start.wait(PATIENCE)
+        results.put(_write(study, seconds))
+
+
+def _write(study: optuna.Study, seconds: float, enough: float = float("inf")) -> Count:
+    """Write trials for some time, or until there are ``enough`` in the study."""
     study.sampler = optuna.samplers.RandomSampler()
-    trials = reports = errors = 0
-    while time.time() < until:
+    trials = reports = errors = number = 0
+    begin = time.monotonic()
+    while time.monotonic() - begin < seconds and number < enough:
         try:
             trial = study.ask()
+            number = trial.number
             for index in range(PARAMETERS):
                 trial.suggest_float(f"x{index}", 0, 1)
             for step in range(REPORTS):
@@ -66,7 +92,7 @@ def _write(study: optuna.Study, until: float) -> tuple[int, int, int]:
             trials += 1
         except Exception:  # of any kind: they are what is counted
             errors += 1
-    return trials, reports, errors
+    return Count(trials, reports, errors, time.monotonic() - begin)
 
 
 class Ours:
@@ -95,23 +121,32 @@ class Default:
             yield RDBStorage(self.address)
 
 
-def measure(
-    kind: str, place: Callable[[], AbstractContextManager[BaseStorage]], clients: int, seconds: float, threads: bool
-) -> Load:
+def measure(kind: str, place: Place, clients: int, seconds: float, threads: bool) -> Load:
     """Load of ``clients`` clients for ``seconds``, on the study in ``place``, made if it is missing."""
     with place() as storage:
         study = optuna.create_study(study_name=STUDY, storage=storage, load_if_exists=True)
         finished = len(study.get_trials(deepcopy=False))
-        begin = time.time() + (0 if threads else 3)  # processes import first
-        counts = _threads(study, clients, begin + seconds) if threads else _processes(place, clients, begin + seconds)
-        taken = time.time() - begin
-    trials, reports, errors = (sum(column) for column in zip(*counts, strict=True))
+        counts = _threads(study, clients, seconds) if threads else _processes(place, clients, seconds)
+    taken = max(count.seconds for count in counts)
+    trials, reports = sum(count.trials for count in counts), sum(count.reports for count in counts)
+    errors = sum(count.errors for count in counts)
     return Load(kind, isinstance(place, Default), threads, clients, trials / taken, reports / taken, errors, finished)
 
 
-def _threads(study: optuna.Study, clients: int, until: float) -> list[tuple[int, int, int]]:
-    counts: list[tuple[int, int, int]] = []
-    workers = [threading.Thread(target=lambda: counts.append(_write(study, until))) for _ in range(clients)]
+def grow(kind: str, place: Place, numbers: Sequence[int], seconds: float) -> Iterator[Load]:
+    """Load of ``SLOTS`` slots when the study in ``place`` has so many trials."""
+    for number in numbers:
+        with place() as storage:
+            study = optuna.create_study(study_name=STUDY, storage=storage, load_if_exists=True)
+            _threads(study, SLOTS, float("inf"), enough=number)
+        yield measure(kind, place, SLOTS, seconds, threads=True)
+
+
+def _threads(study: optuna.Study, clients: int, seconds: float, enough: float = float("inf")) -> list[Count]:
+    counts: list[Count] = []
+    workers = [
+        threading.Thread(target=lambda: counts.append(_write(study, seconds, enough - clients))) for _ in range(clients)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -119,82 +154,100 @@ def _threads(study: optuna.Study, clients: int, until: float) -> list[tuple[int,
     return counts
 
 
-def _processes(place: Any, clients: int, until: float) -> list[tuple[int, int, int]]:
+def _processes(place: Place, clients: int, seconds: float) -> list[Count]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.storage"])
-    results = context.Queue()
-    workers = [context.Process(target=client, args=(place, until, results)) for _ in range(clients)]
+    context.set_forkserver_preload(["optuna", "codes.storage"])
+    results, start = context.Queue(), context.Barrier(clients)
+    workers = [context.Process(target=client, args=(place, start, seconds, results)) for _ in range(clients)]
     for worker in workers:
         worker.start()
-    counts = [results.get() for _ in workers]
+    counts = [results.get(timeout=PATIENCE + 2 * seconds) for _ in workers]
     for worker in workers:
         worker.join()
     return counts
+
+
+class Places:
+    """Storages where there is nothing yet, all on one disk, those of PostgreSQL on one server."""
+
+    def __init__(self, folder: Path, server: PostgresConfig) -> None:
+        self.folder, self.server = folder, server
+
+    def ours(self, kind: str) -> Ours:
+        """As ``storage=kind`` configures it."""
+        name = uuid.uuid4().hex
+        if kind == "postgres":
+            return Ours(replace(self.server, database=name))
+        backend: Any = kind
+        return Ours(FileStorageConfig(backend, f"{self.folder}/{name}"))
+
+    def default(self, kind: str) -> Default:
+        """As Optuna configures it."""
+        name = uuid.uuid4().hex
+        if kind != "postgres":
+            return Default(kind, f"sqlite:///{self.folder}/{name}" if kind == "sqlite" else f"{self.folder}/{name}")
+        with opened(replace(self.server, database=name)) as database:
+            password = (self.folder / "postgres/password").read_text()
+            address = database.address.replace("postgresql://codes", f"postgresql+psycopg2://codes:{password}")
+        return Default(kind, address)
 
 
 @contextmanager
-def places(folder: Path) -> Iterator[dict[str, tuple[Ours, Default]]]:
-    """Each kind of storage, as we and as Optuna configure it, both on the same disk, server and settings."""
-    server = PostgresConfig(
-        backend="postgres",
-        mode="local",
-        database="ours",
-        sslmode="prefer",
-        connect_timeout=10,
-        pool_size=4,
-        retry_for=60,
-        data_dir=str(folder / "postgres"),
-        keep_running=False,
-    )
-    with opened(server), opened(replace(server, database="default")) as database:
-        password = (folder / "postgres/password").read_text()
-        address = database.address.replace("postgresql://codes", f"postgresql+psycopg2://codes:{password}")
-        yield {
-            "sqlite": (
-                Ours(FileStorageConfig("sqlite", f"{folder}/ours.db")),
-                Default("sqlite", f"sqlite:///{folder}/default.db"),
-            ),
-            "postgres": (Ours(server), Default("postgres", address)),
-            "journal": (
-                Ours(FileStorageConfig("journal", f"{folder}/ours.journal")),
-                Default("journal", f"{folder}/default.journal"),
-            ),
-        }
+def places() -> Iterator[Places]:
+    """A folder and a server that end with the benchmark."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # as root the server runs as another user, who must be able to enter
+        server = PostgresConfig(
+            backend="postgres",
+            mode="local",
+            database="postgres",
+            sslmode="prefer",
+            connect_timeout=10,
+            pool_size=4,
+            retry_for=60,
+            data_dir=str(folder / "postgres"),
+            keep_running=False,
+        )
+        with opened(server):
+            yield Places(folder, server)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--storages", nargs="+", default=["sqlite", "postgres", "journal"])
-    parser.add_argument("--grow", type=int, default=0, help="also show the rates with up to so many finished trials")
-    parser.add_argument("--output", type=Path, help="write the numbers as JSON")
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--storages", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--finished", type=int, nargs="*", default=[1000, 2500, 5000], help="trials, for the growth")
+    parser.add_argument("--output", type=Path, default=RESULTS / "storage.json")
+    arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory() as name, places(_for_everybody(Path(name))) as kinds:
-        loads = list(_loads(kinds, options))
-    if options.output:
-        facts = {"python": platform.python_version(), "cores": os.cpu_count(), "optuna": optuna.__version__}
-        options.output.write_text(json.dumps({**facts, "loads": [asdict(load) for load in loads]}, indent=1) + "\n")
-
-
-def _loads(kinds: dict[str, tuple[Ours, Default]], options: argparse.Namespace) -> Iterator[Load]:
     print("storage   as       clients       trials/s  reports/s  errors  times default")
-    for kind in options.storages:
-        for threads in (True, False):
-            for clients in options.clients:
-                default = measure(kind, kinds[kind][1], clients, options.seconds, threads)
-                ours = measure(kind, kinds[kind][0], clients, options.seconds, threads)
-                for load in (default, ours):
-                    ratio = load.reports_per_second / max(default.reports_per_second, 1e-9)
-                    print(_line(load), f"{ratio:14.1f}", flush=True)
-                    yield load
-        while options.grow:
-            load = measure(kind, kinds[kind][0], 8, options.seconds, True)
-            print(_line(load), f"with {load.finished} finished trials", flush=True)
-            yield load
-            if load.finished >= options.grow:
-                break
+    with places() as new:
+        loads = [load for kind in arguments.storages for load in _loads(kind, new, arguments)]
+    facts = {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "optuna": optuna.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    arguments.output.parent.mkdir(exist_ok=True)
+    arguments.output.write_text(json.dumps({**facts, "loads": [asdict(load) for load in loads]}, indent=1) + "\n")
+
+
+def _loads(kind: str, new: Places, arguments: argparse.Namespace) -> Iterator[Load]:
+    for threads in (True, False):
+        for clients in arguments.clients:
+            if clients == 1 and not threads:
+                continue  # one thread is one process
+            default = measure(kind, new.default(kind), clients, arguments.seconds, threads)
+            ours = measure(kind, new.ours(kind), clients, arguments.seconds, threads)
+            print(_line(default))
+            print(_line(ours), f"{ours.reports_per_second / max(default.reports_per_second, 1e-9):14.1f}", flush=True)
+            yield from (default, ours)
+    for load in grow(kind, new.ours(kind), arguments.finished, arguments.seconds):
+        print(_line(load), f" with {load.finished} finished trials", flush=True)
+        yield load
 
 
 def _line(load: Load) -> str:
@@ -202,12 +255,6 @@ def _line(load: Load) -> str:
     how = "default" if load.default else "ours"
     rates = f"{load.trials_per_second:9.1f}  {load.reports_per_second:9.0f}"
     return f"{load.storage:9} {how:8} {who:12} {rates}  {load.errors:6}"
-
-
-def _for_everybody(folder: Path) -> Path:
-    """As root the server runs as another user, who must be able to enter."""
-    folder.chmod(0o755)
-    return folder
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.dialects.postgresql import insert
 
+from codes.storage.lean import LeanStorage
 from codes.storage.patience import patiently
 
 URL = "postgresql+psycopg2://"
@@ -33,14 +32,12 @@ IDEMPOTENT = (  # reads, and writes that come to the same when they are made twi
     "get_trial_param",
     "get_trial_id_from_study_id_trial_number",
     "_get_best_trial_id",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
     "get_trial",
     "_get_trials",
 )
 
 
-class PatientStorage(RDBStorage):
+class PatientStorage(LeanStorage):
     """Optuna's storage, each operation of which is made again while the server is away.
 
     A connection that breaks during a commit leaves open whether it was made. Most operations come to the same when
@@ -90,7 +87,7 @@ class PatientStorage(RDBStorage):
             try:
                 return RDBStorage.set_trial_state_values(self, trial_id, state, values)
             except UpdateFinishedTrialError:
-                if len(before) > 1 and RDBStorage.get_trial(self, trial_id).state is state:
+                if len(before) > 1 and LeanStorage.get_trial(self, trial_id).state is state:
                     return True
                 raise
 
@@ -109,26 +106,13 @@ class PatientStorage(RDBStorage):
             trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
         return True
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """One statement instead of Optuna's three, and without waiting for the server's disk.
-
-        A server that is killed may lose the reports of its last moments, of trials that still run: nothing else.
-        """
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(intermediate_value)
-        statement = _upsert(trial_id, step, stored, kind)
-
-        def attempt() -> bool:
-            with _create_scoped_session(self.scoped_session) as session:
-                session.execute(sqlalchemy.text("SET LOCAL synchronous_commit TO off"))
-                return session.execute(statement).first() is not None
-
-        if not self.patiently(attempt):
-            trial = self.get_trial(trial_id)
-            self.check_trial_is_updatable(trial_id, trial.state)
+    def _changed(self, statement: Any, values: dict[str, Any]) -> int:
+        changed: int = self.patiently(lambda: LeanStorage._changed(self, statement, values))
+        return changed
 
 
 def _retried(name: str) -> Callable[..., Any]:
-    original = getattr(RDBStorage, name)
+    original = getattr(LeanStorage, name)
 
     def method(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
         return self.patiently(lambda: original(self, *args, **kwargs))
@@ -152,25 +136,3 @@ def _marked(study_id: int, mark: str, session: Any) -> models.TrialModel | None:
         attribute.key == REQUEST, attribute.value_json == json.dumps(mark)
     ).one_or_none()
     return made
-
-
-def _upsert(trial_id: int, step: int, value: float | None, kind: Any) -> Any:
-    """Insert or replace a report of a trial that has not ended."""
-    model, trial = models.TrialIntermediateValueModel, models.TrialModel
-    columns = [model.trial_id, model.step, model.intermediate_value, model.intermediate_value_type]
-    row = [
-        trial.trial_id,
-        sqlalchemy.literal(step, model.step.type),
-        sqlalchemy.literal(value, model.intermediate_value.type),
-        sqlalchemy.literal(kind, model.intermediate_value_type.type),
-    ]
-    running = (TrialState.RUNNING, TrialState.WAITING)
-    source = sqlalchemy.select(*row).where(trial.trial_id == trial_id, trial.state.in_(running))
-    statement = insert(model).from_select([column.key for column in columns], source)
-    return statement.on_conflict_do_update(
-        index_elements=[model.trial_id, model.step],
-        set_={
-            "intermediate_value": statement.excluded.intermediate_value,
-            "intermediate_value_type": statement.excluded.intermediate_value_type,
-        },
-    ).returning(model.trial_id)

@@ -9,11 +9,11 @@ from pathlib import Path
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 
 from codes.errors import UserError
 from codes.schema import FileStorageConfig
 from codes.storage.database import Database
+from codes.storage.lean import LeanStorage
 from codes.storage.locks import claiming, lock_path
 from codes.storage.mounts import refuse_network
 
@@ -40,7 +40,7 @@ def opened(config: FileStorageConfig) -> Iterator[Database]:
             storage.engine.dispose()
 
 
-def open_file(path: Path) -> RDBStorage:
+def open_file(path: Path) -> LeanStorage:
     """The Optuna storage in the file ``path``."""
     refuse_network("storage.path", path, ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,17 +48,17 @@ def open_file(path: Path) -> RDBStorage:
     with FileLock(lock_path(path, "schema")):  # two processes that create the same tables crash each other
         _check_file(path)
         try:
-            return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
+            return LeanStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
         except RuntimeError as error:
             raise UserError(f"storage.path {path}: {error}") from error
 
 
-def open_existing(path: Path) -> RDBStorage:
+def open_existing(path: Path) -> LeanStorage:
     """The Optuna storage in a file that has its tables already; without locks, whoever else uses it."""
     _check_file(path)
     url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
     try:
-        return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
+        return LeanStorage(url, engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
     except RuntimeError as error:
         raise UserError(f"storage.path {path}: {error}") from error
 

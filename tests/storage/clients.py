@@ -1,6 +1,8 @@
 """What other processes do to a storage; run in processes that are forked from one with everything imported."""
 
 import multiprocessing
+import os
+import signal
 import threading
 
 import optuna
@@ -47,6 +49,17 @@ def hold(config, held):
     with opened(config) as database, database.claiming("s"):
         held.set()
         threading.Event().wait()
+
+
+def write_and_die(config):
+    """Write a trial that does not end, and be killed."""
+    with opened(config) as database:
+        trial = optuna.create_study(study_name="s", storage=database.storage).ask()
+        trial.suggest_float("x", 0, 1)
+        trial.set_user_attr("claim", "here")
+        for step in range(20):
+            trial.report(0.5, step)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def use(config, ready, finish):

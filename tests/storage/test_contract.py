@@ -1,6 +1,7 @@
 """What every storage of conf/storage promises, with real files, real servers and real processes."""
 
 import math
+import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -98,6 +99,17 @@ def test_the_claim_of_a_killed_process_is_free(config):
         waiting = pool.submit(lambda: database.claiming("s").__enter__() or "claimed")
         holder.kill()
         assert waiting.result(60) == "claimed"
+
+
+@trials(KEPT)
+def test_all_that_a_killed_process_has_written_is_there(config):
+    killed = clients.started(clients.write_and_die, config)
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    with opened(config) as database:
+        (trial,) = optuna.load_study(study_name="s", storage=database.storage).trials
+        assert (trial.state, trial.user_attrs, list(trial.params)) == (TrialState.RUNNING, {"claim": "here"}, ["x"])
+        assert trial.intermediate_values == dict.fromkeys(range(20), 0.5)
 
 
 @trials(CASES)
