@@ -46,11 +46,17 @@ def main(config: DictConfig) -> dict[str, str]:
 
 
 def prepare(config: DictConfig) -> None:
-    """Make or fetch the data once, before several workers ask for it; conditions may look at its parameters."""
-    from codes.data import locate, read_spec
+    """Make or fetch the data once, before several workers ask for it; conditions may look at its parameters.
+
+    A file of the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
+    """
+    from codes.data import file_content, locate, read_spec
 
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    config.dataset.n_parameters = read_spec(locate(dataset)).n_parameters
+    path = locate(dataset)
+    config.dataset.n_parameters = read_spec(path).n_parameters
+    if dataset.source == "file":
+        config.dataset.content = file_content(path)
 
 
 def report(config: DictConfig, database: "Database") -> str:
