@@ -4,6 +4,7 @@
 """
 
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import hydra
@@ -28,18 +29,17 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
-    if config.fine is not None:  # search_space=fine
-        narrow(config, prepare)
-    row = run_study(
-        config,
-        runner="train:run_trial",
-        prepare=prepare,
-        warm_up="train:warm_up",
-        overrides=HydraConfig.get().overrides.task,
-        origins=origins(composed_layers()),
-        known=known(config) if config.warm_start else {},
-        report=report,
-    )
+    with narrow(config, prepare) if config.fine is not None else nullcontext():  # search_space=fine
+        row = run_study(
+            config,
+            runner="train:run_trial",
+            prepare=prepare,
+            warm_up="train:warm_up",
+            overrides=HydraConfig.get().overrides.task,
+            origins=origins(composed_layers()),
+            known=known(config) if config.warm_start else {},
+            report=report,
+        )
     if config.fine is not None:
         sum_up(config)  # its ranges may have been changed
     return row
