@@ -4,6 +4,7 @@
 """
 
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import hydra
@@ -28,29 +29,34 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
-    if config.fine is not None:  # search_space=fine
-        narrow(config, prepare)
-    row = run_study(
-        config,
-        runner="train:run_trial",
-        prepare=prepare,
-        warm_up="train:warm_up",
-        overrides=HydraConfig.get().overrides.task,
-        origins=origins(composed_layers()),
-        known=known(config) if config.warm_start else {},
-        report=report,
-    )
+    with narrow(config, prepare) if config.fine is not None else nullcontext():  # search_space=fine
+        row = run_study(
+            config,
+            runner="train:run_trial",
+            prepare=prepare,
+            warm_up="train:warm_up",
+            overrides=HydraConfig.get().overrides.task,
+            origins=origins(composed_layers()),
+            known=known(config) if config.warm_start else {},
+            report=report,
+        )
     if config.fine is not None:
         sum_up(config)  # its ranges may have been changed
     return row
 
 
 def prepare(config: DictConfig) -> None:
-    """Make or fetch the data once, before several workers ask for it; conditions may look at its parameters."""
-    from codes.data import locate, read_spec
+    """Make or fetch the data once, before several workers ask for it; conditions may look at its parameters.
+
+    A file of the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
+    """
+    from codes.data import file_content, locate, read_spec
 
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    config.dataset.n_parameters = read_spec(locate(dataset)).n_parameters
+    path = locate(dataset)
+    config.dataset.n_parameters = read_spec(path).n_parameters
+    if dataset.source == "file":
+        config.dataset.content = file_content(path)
 
 
 def report(config: DictConfig, database: "Database") -> str:

@@ -15,6 +15,10 @@ class StopTraining(Exception):
         self.reason = reason
 
 
+class DataReplaced(UserError):
+    """The data are no longer those that the study was started with: each further trial would end in the same way."""
+
+
 class Diverged(StopTraining):
     """A loss or a prediction is NaN or infinite, or an ODE solver gave up."""
 

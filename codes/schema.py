@@ -54,6 +54,7 @@ class DatasetConfig:
     normalise_per_quantity: bool = MISSING
     tolerance: Optional[float] = limited(POSITIVE, None)  # floor applied before log10
     time_scale: Literal["index", "linear", "log10"] = MISSING
+    content: Optional[str] = None  # source=file: SHA-256 of the file, read by tune.py; its study goes on with no other
     n_parameters: Optional[int] = None  # read from the data by tune.py, for conditions of search spaces
 
 

@@ -158,7 +158,8 @@ def trained_in(folder):
 
 def in_namespace(script: str) -> tuple[str, ...]:
     """Prefix that runs a command after ``script`` in a mount namespace of its own."""
-    prefix = ("unshare", "--map-root-user", "--mount", "sh", "-c", f'{script} && exec "$@"', "sh")
+    as_root = ("--map-root-user",) if os.geteuid() != 0 else ()
+    prefix = ("unshare", *as_root, "--mount", "sh", "-c", f'{script} && exec "$@"', "sh")
     if subprocess.run([*prefix, "true"], capture_output=True, cwd="/").returncode != 0:
         pytest.skip("this machine allows no mount namespaces")
     return prefix

@@ -3,7 +3,7 @@
 from codes.data.dataset import Dataset, Split, split_trajectories
 from codes.data.hdf5 import read_dataset, read_spec, write_dataset
 from codes.data.prepared import PreparedData, TensorSplit, prepare
-from codes.data.source import load_data, load_data_once, locate
+from codes.data.source import file_content, load_data, load_data_once, locate
 from codes.data.transform import Transform
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Split",
     "TensorSplit",
     "Transform",
+    "file_content",
     "load_data",
     "load_data_once",
     "locate",

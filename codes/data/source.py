@@ -9,13 +9,31 @@ from omegaconf import MISSING, MissingMandatoryValue, OmegaConf
 
 from codes.data.hdf5 import read_dataset
 from codes.data.prepared import PreparedData, prepare
-from codes.errors import UserError
+from codes.errors import DataReplaced, UserError
 from codes.schema import DatasetConfig
 
 
 def load_data(config: DatasetConfig, device: torch.device | str = "cpu") -> PreparedData:
-    """Locate, read, check and scale a dataset, and move it to ``device``."""
-    return prepare(read_dataset(locate(config)), config, overwrite=True).to(device)
+    """Locate, read, check and scale a dataset, and move it to ``device``.
+
+    Raises:
+        DataReplaced: the file is not the one of ``config.content``.
+        UserError: what reading and scaling raise.
+    """
+    path = locate(config)
+    dataset = read_dataset(path)
+    if config.content is not None and file_content(path) != config.content:
+        raise DataReplaced(
+            f"{path}: has been replaced since the study was started; restore the file, or start another study"
+        )
+    return prepare(dataset, config, overwrite=True).to(device)
+
+
+def file_content(path: Path) -> str:
+    """SHA-256 of a file."""
+    import pooch
+
+    return str(pooch.file_hash(str(path)))
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ from codes.schema import TrainerConfig
 from codes.tuning.models import PROMOTED
 from codes.tuning.tables import table
 
-WHERE_DATA_LIE = ("data_dir", "n_parameters")  # nothing that a training depends on
+WHERE_DATA_LIE = ("data_dir", "content", "n_parameters")  # nothing that a training depends on
 CARRIED = ("surrogate", "trainer")  # sections that the file can hold
 
 

@@ -7,8 +7,9 @@ from codes.schema import StorageConfig
 from codes.storage import journal, memory, postgres, sqlite
 from codes.storage.database import Database
 from codes.storage.existing import existing
+from codes.storage.postgres import serving
 
-__all__ = ["BACKENDS", "Database", "existing", "opened"]
+__all__ = ["BACKENDS", "Database", "existing", "opened", "serving"]
 
 BACKENDS = {"sqlite": sqlite, "postgres": postgres, "journal": journal, "memory": memory}
 

@@ -1,7 +1,7 @@
 """Studies in PostgreSQL: a private server on this host (``mode: local``) or one that others look after (``remote``)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 
 import psycopg2
@@ -11,7 +11,7 @@ from psycopg2 import errors, sql
 
 from codes import limits
 from codes.errors import UserError
-from codes.schema import PostgresConfig
+from codes.schema import PostgresConfig, StorageConfig
 from codes.storage.claims import Claims
 from codes.storage.connect import Connect, remote
 from codes.storage.database import Database
@@ -37,6 +37,16 @@ def opened(config: PostgresConfig) -> Iterator[Database]:
     server = Server(config)
     with server.running(), _opened(config, Connect(config, server.connection), server.ensure) as database:
         yield database
+
+
+def serving(config: StorageConfig) -> AbstractContextManager[None]:
+    """Keep a private server running inside, however often it is opened there; of other storages nothing runs."""
+    if not isinstance(config, PostgresConfig) or config.mode != "local":
+        return nullcontext()
+    limits.check(config, "storage")
+    from codes.storage.server import Server  # for Unix only
+
+    return Server(config).running()
 
 
 @contextmanager

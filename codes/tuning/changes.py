@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codes.bounds import key_of, leaves
+from codes.errors import UserError
 from codes.files import write_atomically
 from codes.tuning.space import SECTION, as_override
 from codes.tuning.tables import table
@@ -75,12 +77,16 @@ def keep_config(study: optuna.Study, config: DictConfig, folder: Path) -> None:
 
 def kept_config(study: optuna.Study, folder: Path) -> DictConfig | None:
     """What the study was started with; from the file where a study of an earlier version has nothing else."""
-    if KEPT in study.user_attrs:
-        kept = OmegaConf.create(study.user_attrs[KEPT])
-    elif (folder / STORED).exists():
-        kept = OmegaConf.load(folder / STORED)
-    else:
-        return None
+    try:
+        if KEPT in study.user_attrs:
+            kept = OmegaConf.create(study.user_attrs[KEPT])
+        elif (folder / STORED).exists():
+            kept = OmegaConf.load(folder / STORED)
+        else:
+            return None
+    except yaml.YAMLError as error:  # a tag that would make an object of Python is one too
+        cause = " ".join(str(error).split())
+        raise UserError(f"study {study.study_name}: its stored configuration cannot be read: {cause}") from error
     assert isinstance(kept, DictConfig)
     return kept
 

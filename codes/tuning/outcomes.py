@@ -57,5 +57,5 @@ class Verdict:
     epoch: int = 0
     projected: float | None = None
     peak_memory: int | None = None
-    fatal: bool = False  # the next trial would end in the same way: a full disk
+    fatal: bool = False  # the next trial would end in the same way: a full disk, other data
     broken: bool = False  # its worker cannot train again: a failed CUDA context

@@ -1,7 +1,8 @@
 """The fine stage: a study of its own, in narrow ranges around the best configuration that is known."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from codes.tuning.screen import emit
 from codes.tuning.space import SECTION, as_override
 
 
-def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
+@contextmanager
+def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> Iterator[None]:
     """Settle the centre and the ranges of a fine study in ``config``, composed with ``search_space=fine``.
 
     The centre is the best trial of the study ``config.fine.study``, with several objectives the knee of its Pareto
     front; its values, also those that are not refined, and whatever else its study had set of the surrogate are written
     into ``config``. Without such a trial the centre is the composed configuration. A fine study that has trials keeps
-    the centre that it was started with.
+    the centre that it was started with. A private server runs until the end of the ``with``, for the study itself.
 
     Args:
         prepare: Makes the data and writes into the config what only the data says: conditions may look at it.
@@ -46,22 +48,24 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> None:
     objective = _checked_objective(config)
     prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)
-    with storage.opened(settings) as database:
-        best = _best(config.fine.study, database.storage, objective)
-        surrogate = _surrogate(config, database.storage)
-        kept = _kept(config, database.storage)
-    if kept is not None:
-        OmegaConf.update(config, "known", _plain(kept.known), force_add=True)
-        config.explore = _plain(kept.explore)
-    elif best is not None:
-        _centre(config, best, surrogate, objective)
-    for name, value in config.known.parameters.items():
-        OmegaConf.update(config, key_of(name), value)
-    refined = _refined(config)
-    config.search_space = OmegaConf.to_container(config.search_space, resolve=True)
-    emit(_describe(config, refined, best))
-    if kept is None or kept[SECTION] == config[SECTION]:  # otherwise it is not settled yet that they change
-        sum_up(config)
+    with storage.serving(settings):
+        with storage.opened(settings) as database:
+            best = _best(config.fine.study, database.storage, objective)
+            surrogate = _surrogate(config, database.storage)
+            kept = _kept(config, database.storage)
+        if kept is not None:
+            OmegaConf.update(config, "known", _plain(kept.known), force_add=True)
+            config.explore = _plain(kept.explore)
+        elif best is not None:
+            _centre(config, best, surrogate, objective)
+        for name, value in config.known.parameters.items():
+            OmegaConf.update(config, key_of(name), value)
+        refined = _refined(config)
+        config.search_space = OmegaConf.to_container(config.search_space, resolve=True)
+        emit(_describe(config, refined, best))
+        if kept is None or kept[SECTION] == config[SECTION]:  # otherwise it is not settled yet that they change
+            sum_up(config)
+        yield
 
 
 def sum_up(config: DictConfig) -> None:

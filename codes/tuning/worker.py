@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from codes import resolvers
 from codes.device import PeakMemory, device_model
-from codes.errors import Diverged, StopTraining, UserError
+from codes.errors import DataReplaced, Diverged, StopTraining, UserError
 from codes.tuning.outcomes import Outcome, Verdict
 
 Report = Callable[[int, dict[str, float]], None]
@@ -189,7 +189,8 @@ def _verdict(error: Exception, duration: float) -> Verdict:
     text = "".join(traceback.format_exception(error))
     full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS)
     broken = outcome is Outcome.FAILED and "CUDA error" in str(error)
-    return Verdict(outcome, first_line, duration=duration, traceback=text, fatal=full, broken=broken)
+    fatal = full or isinstance(error, DataReplaced)
+    return Verdict(outcome, first_line, duration=duration, traceback=text, fatal=fatal, broken=broken)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from codes.errors import UserError
 from codes.storage import binaries as programs
-from codes.storage import opened
+from codes.storage import opened, serving
 from tests.command import ROOT
 from tests.storage import clients
 from tests.storage.conftest import copy, local_config, postmaster, server_of
@@ -63,6 +63,16 @@ def test_started_at_the_same_instant_shared_and_stopped_by_the_last(fresh):
     assert postmaster(fresh) == server
     end_second.set()
     clients.ended(second)
+    assert postmaster(fresh) is None
+
+
+def test_kept_open_it_is_started_once(fresh):
+    """As a fine study does, which reads another one first."""
+    with serving(fresh):
+        for _ in range(2):
+            with opened(fresh):
+                pass
+    assert (Path(fresh.data_dir) / "server.log").read_text().count("ready to accept connections") == 2  # the template
     assert postmaster(fresh) is None
 
 

@@ -1,5 +1,6 @@
 """Composed studies that leave everything in one folder, run here or in a coordinator process of their own."""
 
+import os
 import subprocess
 import sys
 import time
@@ -41,11 +42,12 @@ def outcomes(folder):
     return {outcome.value: number for outcome, number in counts(study_in(folder).trials).items()}
 
 
-def launch(folder, runner, *overrides, stdin=None):
+def launch(folder, runner, *overrides, stdin=None, **environment):
     """The study in a process of its own, which leads a process group like a shell's job."""
     command = [sys.executable, "-m", "tests.tuning.studies", str(folder), RUNNERS + runner, *overrides]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    places = {"cwd": ROOT, "env": {**os.environ, **environment}, "start_new_session": True}
+    return subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
 
 
 def until(condition, seconds=60):

@@ -107,8 +107,8 @@ def narrowed(folder, *overrides):
     """Config of a fine study."""
     places = [f"output_dir={folder}/${{surrogate.name}}_fine", f"fine.summary={folder}/fine_summary.yaml"]
     config = composed(folder, "search_space=fine", "pruner=none", *places, *overrides, whole_space=True)
-    narrow(config, lambda config: None)
-    return config
+    with narrow(config, lambda config: None):
+        return config
 
 
 def ranges(config):
