@@ -100,7 +100,8 @@ class Coordinator:
                     due = time.monotonic() + BEAT
                     self.ledger.presence.beat()
                     self._close_dead()
-                    self.screen.counted(counts(self.ledger.trials()))
+                    others = self.ledger.presence.told().values()
+                    self.screen.counted(counts(self.ledger.trials()), sum(entry.get("slots", 0) for entry in others))
         except Exception as error:  # of any kind: raised again in the main thread
             self._fail(error)
 

@@ -42,6 +42,7 @@ class Pace:
         self.running: dict[int, Running] = {}
         self.spent = 0.0  # seconds of slots in ended trials
         self.valid = 0
+        self.elsewhere = 0  # slots of other coordinators
 
     def started(self, slot: int) -> None:
         """``slot`` has a trial to train."""
@@ -75,7 +76,8 @@ class Pace:
         """Until ``missing`` more trials are valid, each of the mean length, the running ones as far as they are.
 
         Each slot starts its next trial when it has ended one: the last of the missing ones ends the study, while other
-        slots may have nothing left to do. None without a mean or without a slot.
+        slots may have nothing left to do. Slots elsewhere are taken to be as fast, and anywhere in their trials. None
+        without a mean or without a slot.
         """
         mean = self.seconds_per_valid()
         if missing <= 0:
@@ -85,6 +87,7 @@ class Pace:
         now = self.clock()
         ends = [trial.left(mean, now) for trial in self.running.values()]
         ends += [mean] * (len(self.live) - len(ends))
+        ends += [mean * (index + 0.5) / self.elsewhere for index in range(self.elsewhere)]
         heapq.heapify(ends)
         for _ in range(missing - 1):
             heapq.heapreplace(ends, ends[0] + mean)

@@ -106,10 +106,11 @@ class Screen:
         else:
             log.info(line)
 
-    def counted(self, ended: Mapping[Outcome, int]) -> None:
-        """How many trials of the whole study have ended in each way, those of other coordinators too."""
+    def counted(self, ended: Mapping[Outcome, int], elsewhere: int) -> None:
+        """How many trials of the whole study have ended in each way, and how many slots other coordinators have."""
         with self.lock:
             self.ended = dict(ended)
+            self.pace.elsewhere = elsewhere
 
     def lost(self, slot: int) -> None:
         """``slot`` is given up."""

@@ -130,6 +130,17 @@ def test_a_slot_that_is_lost_does_not_share():
     assert pace.seconds_left(3) is None
 
 
+def test_slots_of_other_coordinators_share():
+    clock = Clock()
+    pace = Pace(1, clock)
+    pace.started(0)
+    clock.now += 10
+    pace.finished(0, True)
+    pace.elsewhere = 1
+    assert pace.seconds_left(2) == pytest.approx(10)  # one at 5, anywhere in its trial, ours at 10
+    assert pace.seconds_left(4) == pytest.approx(20)
+
+
 def test_before_the_first_valid_trial_the_running_ones_tell():
     clock = Clock()
     pace = Pace(2, clock)
@@ -180,7 +191,7 @@ def test_a_log_shows_life(capsys):
             pass
         screen.finished(1, 7, complete(lae99=0.5))
         screen.finished(0, 6, Verdict(Outcome.CRASHED, "the worker was killed by SIGKILL"))
-        screen.counted({Outcome.COMPLETE: 12, Outcome.CRASHED: 1})
+        screen.counted({Outcome.COMPLETE: 12, Outcome.CRASHED: 1}, elsewhere=0)
         while "12/20" not in (last := lines.get(timeout=60)):
             pass
     finally:
@@ -215,7 +226,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     for slot in range(12):
         screen.started(slot, slot)
         screen.evaluated(slot, slot, 10 * slot // 2, {"lae99": 0.25})
-    screen.counted({outcome: 3 for outcome in Outcome})
+    screen.counted({outcome: 3 for outcome in Outcome}, elsewhere=0)
     lines = list(screen._lines())
     screen.bars.draw(lines)
     emit("a line {among} others")
