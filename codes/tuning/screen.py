@@ -106,7 +106,7 @@ class Screen:
         else:
             log.info(line)
 
-    def counted(self, ended: Mapping[Outcome, int], elsewhere: int) -> None:
+    def counted(self, ended: Mapping[Outcome, int], elsewhere: int = 0) -> None:
         """How many trials of the whole study have ended in each way, and how many slots other coordinators have."""
         with self.lock:
             self.ended = dict(ended)
