@@ -19,8 +19,9 @@ SMALL = [  # the smallest robertson dataset and training that still do everythin
 def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = (), **environment: str):
     """Outcome of ``python <script> <arguments>`` started in ``folder``, where its outputs go."""
     command = [*prefix, sys.executable, str(ROOT / script), *arguments]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    settings.pop("HYDRA_FULL_ERROR", None)
+    ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    settings = {**inherited, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         command, cwd=folder, env=settings, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
     )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from codes.surrogates.linear import Linear
+from codes.surrogates.onednn import Linear
 
 # Standard deviation of a hidden weight, times sqrt(fan_in). He et al. 2015 for the ReLU-like; less for the ELU-like,
 # which pass more through. Measured over depths 3 and 8, see docs/surrogates.md.

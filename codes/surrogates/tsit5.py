@@ -93,7 +93,7 @@ def solve(rhs: Field, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_st
 
     Integration ends at t = 1, or at the latest time if that is later, and the states come from the interpolant of each
     step. So a state depends neither on which other times are asked for, nor on their order. Gradients are those of
-    the steps taken; their sizes count as constants.
+    the steps taken, by time those of their interpolants; the sizes of steps count as constants.
 
     Args:
         rhs: the right-hand side.
@@ -206,7 +206,9 @@ class _Solution(torch.autograd.Function):
         rhs, steps = ctx.rhs, ctx.steps
         with torch.enable_grad():
             z, k = steps.z.requires_grad_(), steps.k.requires_grad_()
-            to_z, to_k = torch.autograd.grad(Steps(z, k, steps.t, steps.dt).at(ctx.t), (z, k), gradient)
+            t = ctx.t.detach().requires_grad_(ctx.needs_input_grad[2])
+            sought = (z, k, t) if t.requires_grad else (z, k)
+            to_z, to_k, *to_t = torch.autograd.grad(Steps(z, k, steps.t, steps.dt).at(t), sought, gradient)
         to_k[1:, 0] += to_k[:-1, 6]  # a step's last derivative is the first of the next one
         z, k, h = z.detach(), k.detach(), steps.dt[:, None, :, None]
         stages = torch.cat([z.unsqueeze(1), z.unsqueeze(1) + h * weighted(k, INNER)], dim=1)
@@ -224,7 +226,7 @@ class _Solution(torch.autograd.Function):
                 totals = [total + part for total, part in zip(totals, parts, strict=True)]
         gradients = iter(totals)
         to_parameters = (next(gradients) if parameter.requires_grad else None for parameter in rhs.parameters)
-        return None, None, None, later, *to_parameters
+        return None, None, to_t[0] if to_t else None, later, *to_parameters
 
 
 def _back(

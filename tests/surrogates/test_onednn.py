@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from codes.surrogates.linear import FEWEST, Linear
+from codes.surrogates.onednn import FEWEST, Linear
 
 SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 32, 5), ((7,), 3, 4)]
 
