@@ -24,6 +24,9 @@ PARTS: tuple[Any, ...] = (
     models.TrialSystemAttributeModel,
     models.TrialIntermediateValueModel,
 )
+STUDY_ID = sqlalchemy.select(models.StudyModel.study_id).where(
+    models.StudyModel.study_name == sqlalchemy.bindparam("name")
+)
 AT_ONCE = 500  # trials whose parts are read together
 
 json_to_distribution = lru_cache(10_000)(parse)  # a study has few, and each trial tells them anew
@@ -33,8 +36,16 @@ class LeanStorage(RDBStorage):
     """As Optuna's, for SQLite and PostgreSQL; same tables, same answers.
 
     A report, a parameter or an attribute is one statement, instead of one or two reads and a write. Trials are read
-    column by column, without an object for each row.
+    column by column, without an object for each row. So is a study's number, which pruners ask for at each report.
     """
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """As Optuna's."""
+        with self.engine.begin() as connection:
+            found = connection.execute(STUDY_ID, {"name": study_name}).scalar()
+        if found is None:
+            raise KeyError(models.NOT_FOUND_MSG)
+        return int(found)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """As Optuna's."""

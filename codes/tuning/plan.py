@@ -57,15 +57,15 @@ class Plan:
 def plan_study(config: DictConfig) -> Plan:
     """Check ``config``, a composed ``TuneConfig``; raises ``UserError`` with the key, the rule and the value.
 
-    Where ``trials`` is null it becomes 15 for each tuned parameter, before anything looks at it.
+    Where ``trials`` is null or left out it becomes 15 for each tuned parameter, before anything looks at it.
     """
     for key in ("deadline", "loss_cap"):
         check_value(key, config[key], float, limit_of(TuneConfig, key))
     for key in ("max_invalid", "seed"):
         check_value(key, config[key], int, limit_of(TuneConfig, key))
     objective, space = read_objective(config), read_space(config)
-    if config.trials is None:
-        config.trials = "${trial_budget:${search_space}}"
+    if OmegaConf.select(config, "trials") is None:  # ~trials takes the key away
+        OmegaConf.update(config, "trials", "${trial_budget:${search_space}}", force_add=True)
     check_value("trials", config.trials, int, limit_of(TuneConfig, "trials"))
     if config.keep_models is not None:
         check_value("keep_models", config.keep_models, int, limit_of(TuneConfig, "keep_models"))

@@ -42,6 +42,13 @@ def study(request, tmp_path):
         yield study
 
 
+def test_a_study_is_found_by_its_name_as_by_optuna(study):
+    backend = study._storage._backend
+    assert backend.get_study_id_from_name(study.study_name) == study._study_id
+    with pytest.raises(KeyError):
+        backend.get_study_id_from_name("another")
+
+
 @pytest.mark.parametrize("at_once", [2, 500])
 def test_trials_read_as_by_optuna(study, at_once, monkeypatch):
     monkeypatch.setattr(lean, "AT_ONCE", at_once)

@@ -4,11 +4,14 @@ import inspect
 import logging
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from optuna.samplers import CmaEsSampler
+from optuna.samplers._tpe import _truncnorm
+from scipy import special
 
 from codes.errors import UserError
 from codes.storage.sqlite import open_file
@@ -224,7 +227,24 @@ def test_tpe_learns_from_all_brackets(tmp_path):
 
 
 @pytest.mark.parametrize(("surrogate", "trials", "population"), [("FullyConnected", 180, 36), ("LatentPoly", 255, 50)])
-def test_a_budget_left_out_is_fifteen_for_each_parameter(surrogate, trials, population, tmp_path):
-    plan = planned(tmp_path, f"surrogate={surrogate}", "trials=null", "objective=dual")
+@pytest.mark.parametrize("left_out", ["trials=null", "~trials"])
+def test_a_budget_left_out_is_fifteen_for_each_parameter(left_out, surrogate, trials, population, tmp_path):
+    plan = planned(tmp_path, f"surrogate={surrogate}", left_out, "objective=dual")
     assert (15 * len(plan.space), plan.config.trials) == (trials, trials)
     assert plan.config.sampler.population_size == population
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "tpe_multivariate"])
+def test_tpe_proposes_the_same_with_scipys_logarithms_as_with_its_own(sampler, tmp_path, monkeypatch):
+    def own(values):
+        return np.frompyfunc(used.append(values) or _truncnorm._log_ndtr_single, 1, 1)(values).astype(float)
+
+    used = []
+    plan = planned(tmp_path, f"sampler={sampler}", "pruner=none", "trials=30")
+    ours, theirs = optuna.create_study(sampler=plan.sampler(0)), optuna.create_study(sampler=plan.sampler(0))
+    assert _truncnorm._log_ndtr is special.log_ndtr
+    proposals(plan, ours, 30)
+    monkeypatch.setattr(_truncnorm, "_log_ndtr", own)
+    proposals(plan, theirs, 30)
+    assert used and [list(trial.params) for trial in ours.trials] == [list(trial.params) for trial in theirs.trials]
+    assert [trial.value for trial in ours.trials] == pytest.approx([trial.value for trial in theirs.trials], rel=1e-9)
