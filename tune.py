@@ -29,13 +29,14 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
-    with narrow(config, prepare) if config.fine is not None else nullcontext():  # search_space=fine
+    overrides = HydraConfig.get().overrides.task
+    with narrow(config, prepare, overrides) if config.fine is not None else nullcontext():  # search_space=fine
         row = run_study(
             config,
             runner="train:run_trial",
             prepare=prepare,
             warm_up="train:warm_up",
-            overrides=HydraConfig.get().overrides.task,
+            overrides=overrides,
             origins=origins(composed_layers()),
             known=known(config) if config.warm_start else {},
             report=report,

@@ -1,7 +1,7 @@
 """The fine stage: a study of its own, in narrow ranges around the best configuration that is known."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from codes.tuning.space import SECTION, as_override
 
 
 @contextmanager
-def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> Iterator[None]:
+def narrow(config: DictConfig, prepare: Callable[[DictConfig], None], overrides: Sequence[str] = ()) -> Iterator[None]:
     """Settle the centre and the ranges of a fine study in ``config``, composed with ``search_space=fine``.
 
     The centre is the best trial of the study ``config.fine.study``, with several objectives the knee of its Pareto
@@ -39,12 +39,18 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None]) -> Iterato
 
     Args:
         prepare: Makes the data and writes into the config what only the data says: conditions may look at it.
+        overrides: What the user typed. What deletes a part of the computed ranges leaves no trace in the config.
 
     Raises:
-        UserError: nothing can be refined, ``fine.parameters`` names what cannot, or that study had another objective.
+        UserError: a range was typed, nothing can be refined, ``fine.parameters`` names what cannot, or that study had
+            another objective.
     """
-    if not OmegaConf.is_interpolation(config, SECTION):
-        raise UserError(f"{SECTION}=fine draws its ranges itself; remove +{SECTION}, see fine.factor, fine.parameters")
+    typed = [text for text in overrides if text.lstrip("+~").startswith(f"{SECTION}.")]
+    if typed or not OmegaConf.is_interpolation(config, SECTION):
+        raise UserError(
+            f"{SECTION}=fine draws its ranges itself; remove {typed[0] if typed else f'+{SECTION}'}, "
+            "see fine.factor and fine.parameters, or ~explore.<name> for what is not to be refined"
+        )
     objective = _checked_objective(config)
     prepare(config)
     settings: Any = OmegaConf.to_object(config.storage)

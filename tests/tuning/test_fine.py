@@ -107,7 +107,7 @@ def narrowed(folder, *overrides):
     """Config of a fine study."""
     places = [f"output_dir={folder}/${{surrogate.name}}_fine", f"fine.summary={folder}/fine_summary.yaml"]
     config = composed(folder, "search_space=fine", "pruner=none", *places, *overrides, whole_space=True)
-    with narrow(config, lambda config: None):
+    with narrow(config, lambda config: None, overrides):
         return config
 
 
@@ -246,7 +246,11 @@ REFUSED = {
     "fine.factor: must be greater than 1 but got 1.0": ["fine.factor=1"],
     "trials: must be at least 1": ["trials=0"],
     "search_space.foo": ["+explore.foo.low=1"],
-    "search_space=fine draws its ranges itself": ["+search_space.learning_rate={low: 1e-4, high: 1e-3}"],
+    "draws its ranges itself; remove .search_space.learning_rate={low": [
+        "+search_space.learning_rate={low: 1e-4, high: 1e-3}"
+    ],
+    "draws its ranges itself; remove ~search_space.learning_rate, see fine.factor": ["~search_space.learning_rate"],
+    "draws its ranges itself; remove .search_space,": ["search_space={}"],
 }
 
 
