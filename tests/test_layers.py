@@ -32,6 +32,7 @@ LAYERS = {
     "replay": 5,
     "status": 5,
     "dashboard": 5,
+    "export": 5,
     "report": 5,
 }
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.schema import DataSpec, LatentNeuralODEConfig
+from codes.surrogates import tsit5_loop
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import ConditionedMLP
 from codes.surrogates.tsit5 import solve
@@ -45,7 +46,10 @@ class LatentNeuralODE(LatentSurrogate):
 
     def evolve(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
         rhs = self.right_hand_side(p)
-        return solve(rhs, z0, t, rtol=self.config.rtol, atol=self.config.atol, max_steps=self.max_steps)
+        tolerances = {"rtol": self.config.rtol, "atol": self.config.atol}
+        if torch.compiler.is_exporting():
+            return tsit5_loop.solve(rhs, z0, t, **tolerances, max_steps=self.max_steps)
+        return solve(rhs, z0, t, **tolerances, max_steps=self.max_steps)
 
     def right_hand_side(self, p: Tensor | None) -> "NetworkField":
         """The function z [B, L] -> dz/dt [B, L] for fixed parameters."""

@@ -25,7 +25,9 @@ class Linear(nn.Linear):
         return super().forward(x)
 
     def is_large(self, x: Tensor) -> bool:
-        """Whether oneDNN is there and worth its start."""
+        """Whether oneDNN is there and worth its start; in an exported program, which is for any size, it is not."""
+        if torch.compiler.is_exporting():
+            return False
         if not (x.is_cpu and x.dtype == torch.float32 and x.numel() * self.out_features >= FEWEST):
             return False
         return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
