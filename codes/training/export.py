@@ -77,8 +77,8 @@ def export(folder: Path, name: str, path: Path | None = None) -> Exported:
     predictor = load(folder)
     if name == "onnx" and isinstance(predictor.model, LatentNeuralODE):
         raise UserError(
-            "format=onnx: the steps of LatentNeuralODE depend on how an error is rounded, so that in another runtime it "
-            f"ends further than {ALLOWED:g} from the original; take format=torch_export, or another family"
+            "format=onnx: the steps of LatentNeuralODE depend on how an error is rounded, so that in another runtime "
+            f"it ends further than {ALLOWED:g} from the original; take format=torch_export, or another family"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.") as beside, _quiet():

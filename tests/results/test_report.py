@@ -4,27 +4,51 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
 from codes.results.report.findings import read
+from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
+from codes.results.report.tradeoff import trade_offs
 from codes.storage import opened
 from codes.tuning.study import run_study
+from tests.results.test_select import POINTS, trials
 from tests.tuning.studies import RUNNERS, composed
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 QUIET += ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-# What a visitor cannot see: errors, and whether the page is wider than the window. Written where --dump-dom finds it.
+# What a visitor would see or miss: errors, a page wider than the window, pictures that are empty, reach out of their
+# frame or have labels over each other. Written where --dump-dom finds it.
 PROBE = """<script>
 window.problems = [];
 window.addEventListener("error", event => window.problems.push(String(event.message)));
+const boxes = (root, what) => [...root.querySelectorAll(what)].map(node => node.getBoundingClientRect());
+const apart = (one, other) => one.right <= other.left || other.right <= one.left
+  || one.bottom <= other.top || other.bottom <= one.top;
+function looked(picture) {
+  const frame = picture.closest("figure").getBoundingClientRect(), found = [];
+  if (boxes(picture, ".point, .points path, .js-line").length == 0) found.push("is empty");
+  if (boxes(picture, "svg, text").some(box => box.width > 0 && (box.left < frame.left || box.right > frame.right)))
+    found.push("reaches out of its frame");
+  for (const axis of [".xtick text", ".ytick text"]) {
+    const turned = node => /rotate\\((?!0)/.test(node.getAttribute("transform"));
+    const labels = [...picture.querySelectorAll(axis)].filter(node => !turned(node));
+    const taken = labels.map(node => node.getBoundingClientRect());
+    if (taken.some((one, index) => taken.slice(index + 1).some(other => !apart(one, other))))
+      found.push("has labels over each other: " + labels.map(node => node.textContent));
+  }
+  return found.map(problem => picture.id + " " + problem);
+}
 window.addEventListener("load", () => setTimeout(() => {
-  const note = document.createElement("output");
-  note.textContent = JSON.stringify({width: document.documentElement.scrollWidth, problems: window.problems});
+  const pictures = [...document.querySelectorAll(".plotly-graph-div")];
+  const note = document.createElement("output"), width = document.documentElement.scrollWidth;
+  const problems = [...window.problems, ...pictures.flatMap(looked)];
+  note.textContent = JSON.stringify({width, problems, pictures: pictures.length});
   document.body.append(note);
 }, 500));
 </script>"""
@@ -47,9 +71,17 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     fixed = [f"storage.path={folder}/study.db", "devices=[cpu,cpu]", "pruner=none", "sampler=random"]
     run_study(composed(folder, *fixed, f"output_dir={folder}/MultiONet", "trials=14"), RUNNERS + "hostile")
-    other = [f"output_dir={folder}/LatentPoly", "surrogate=LatentPoly", "objective=dual", "trials=12"]
-    run_study(composed(folder, *fixed, *other), RUNNERS + "quadratic")
+    other = [f"output_dir={folder}/LatentPoly", "surrogate=LatentPoly", "objective=dual", "trials=40"]
+    run_study(composed(folder, *fixed, *other, whole_space=True), RUNNERS + "conditional")
     return folder
+
+
+@pytest.fixture
+def dual(studies):
+    """The study of two objectives, with conditional parameters."""
+    where = ["surrogate=LatentPoly", f"storage.path={studies}/study.db", f"output_dir={studies}/LatentPoly"]
+    with opened_study(where) as kept:
+        yield read(kept)
 
 
 def test_what_was_found_in_words(studies):
@@ -57,8 +89,43 @@ def test_what_was_found_in_words(studies):
         findings = read(kept)
     best = min(trial.values[0] for trial in findings.complete)
     assert re.match(
-        rf"MultiONet reaches lae99 {best:.3g} dex at inference_time 1 s: best trial \d+, 14 of", in_words(findings)
+        rf"MultiONet reaches lae99 {best:.3g} dex on test \(not scored on val\) at inference_time 1 s: best trial \d+,",
+        in_words(findings),
     )
+
+
+def test_slices_show_a_conditional_parameter_where_it_was_active(dual):
+    pictures = {picture.title: picture for picture in slices(dual)["lae99"]}
+    active = [trial for trial in dual.complete if trial.params["loss"] == "smooth_l1"]
+    assert 10 <= len(active) < len(dual.complete) == 40
+    points = pictures["beta"].figure.data[0]
+    assert sorted(zip(points.x, points.y, strict=True)) == sorted((t.params["beta"], t.values[0]) for t in active)
+    assert pictures["beta"].text.startswith(f"{len(active)} of 40 complete trials where eq(loss,smooth_l1)")
+    shown = pictures["loss"].figure.layout
+    assert set(shown.xaxis.ticktext) == {"mse", "smooth_l1"} and shown.yaxis.range == (
+        pictures["beta"].figure.layout.yaxis.range
+    )
+
+
+def test_importances_find_what_matters_and_judge_nothing_by_a_few_trials(dual):
+    picture = importances(dual)
+    shares = {bars.name: dict(zip(bars.y, bars.x, strict=True)) for bars in picture.figure.data}
+    assert max(shares["lae99"], key=shares["lae99"].get) == "beta"
+    assert max(shares["inference_time"], key=shares["inference_time"].get) == "coder_width"
+    few = [trial for trial in dual.complete if "beta" in trial.params][:3]
+    rare = [trial for trial in dual.complete if "beta" not in trial.params]
+    picture = importances(replace(dual, trials=(*few, *rare)))
+    assert "beta" not in picture.figure.data[0].y
+    assert re.search(r"Not judged, active in fewer than 10 complete trials: .*beta", picture.text)
+
+
+def test_what_ran_out_of_time_is_never_on_a_front(dual):
+    late = trials((1e-9, 1e-9), outcome="time_pruned", first=len(POINTS))  # COMPLETE for Optuna, and far better
+    (picture,) = trade_offs(replace(dual, trials=(*trials(*POINTS), *late)))
+    drawn = {trace.name: list(trace.x or ()) for trace in picture.figure.data if trace.name}
+    assert sorted(drawn["Pareto front"]) == [0.1, 0.2, 0.4] and "knee: trial 1" in drawn
+    (strip,) = [trace for trace in picture.figure.data if trace.yaxis == "y2"]
+    assert (list(strip.x), list(strip.y)) == ([1e-9], ["time_pruned"])
 
 
 @pytest.mark.slow
@@ -69,12 +136,12 @@ def test_pages_in_a_browser(studies, tmp_path):
     assert [page.parent.name for page in pages] == ["LatentPoly", "MultiONet", studies.name]
     for page in pages:
         shown = seen_by_a_browser(page, tmp_path)
-        (found,) = re.findall(r"<output>(.*)</output>", shown)
-        assert json.loads(found)["problems"] == [] and json.loads(found)["width"] <= 1280
+        (note,) = re.findall(r"<output>(.*)</output>", shown)
+        found = json.loads(note)
+        assert found["problems"] == [] and found["width"] <= 1280
         assert "<title>hacked</title>" not in shown
         asked = len(re.findall(r'<div id="picture-\d+"', page.read_text()))
-        drawn = len(re.findall(r'class="plot-container', shown))
-        assert drawn == asked > 0
+        assert len(re.findall(r'class="plot-container', shown)) == found["pictures"] == asked > 0
     text = pages[1].read_text()
     assert "&lt;script&gt;document.title" in text and "<script>document.title" not in text
     assert "src=" not in text.partition("</script>")[2], "nothing comes from elsewhere"

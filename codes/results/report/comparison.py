@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from codes.results.report.findings import Findings, value_of
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
 from codes.results.report.study import in_words
-from codes.results.report.style import STUDIES, Picture, scale
+from codes.results.report.style import STUDIES, Picture, axis
+from codes.tuning.front import accuracy_of
 
 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
@@ -25,20 +26,27 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
 
 
 def _studies(findings: Sequence[Findings]) -> str:
-    rows = []
-    for found in findings:
-        chosen = found.chosen
-        names = list(dict.fromkeys([*found.kept.objective.metrics, *found.axes]))
-        values = "" if chosen is None else ", ".join(_quantity(found, name) for name in names)
-        which = "" if chosen is None else str(chosen.number)
-        rows.append((found.kept.name, f"{found.valid}/{found.kept.config.trials}", which, values))
-    return table(("study", "valid trials", "best or knee", ""), rows)
+    header = ("study", "valid trials", "best or knee", "test, chosen by it", "val, seen by no choice", "cost")
+    return table(header, map(_study, findings))
 
 
-def _quantity(found: Findings, name: str) -> str:
-    assert found.chosen is not None
-    value = value_of(name, found.kept.objective.metrics)(found.chosen)
-    return f"{name} {found.quantity(name, value)}" if math.isfinite(value) else ""
+def _study(found: Findings) -> tuple[str, ...]:
+    """Row of a study: the trial that it recommends, with both scores of its accuracy and its other metrics."""
+    progress = found.kept.name, f"{found.valid}/{found.kept.config.trials}"
+    chosen = found.chosen
+    if chosen is None:
+        return (*progress, "", "", "", "")
+    accuracy, metrics = accuracy_of(found.kept.objective), found.kept.objective.metrics
+    known = {name: value_of(name, metrics)(chosen) for name in dict.fromkeys([accuracy, *metrics, *found.axes])}
+    val = found.held_out.get(accuracy)
+    costs = [f"{name} {found.quantity(name, value)}" for name, value in known.items() if math.isfinite(value)]
+    return (
+        *progress,
+        f"trial {chosen.number}",
+        costs[0] if math.isfinite(known[accuracy]) else "",
+        "not scored" if val is None else f"{accuracy} {found.quantity(accuracy, val)}",
+        ", ".join(costs[1:]),
+    )
 
 
 def _costs(findings: Sequence[Findings]) -> Picture:
@@ -63,6 +71,6 @@ def _costs(findings: Sequence[Findings]) -> Picture:
         )
     if not drawn:
         return Picture(title, f"No trial has both {x} and {y} yet.")
-    figure.update_xaxes(title=findings[0].label(x), type=scale(point[0] for point in drawn))
-    figure.update_yaxes(title=findings[0].label(y), type=scale(point[1] for point in drawn))
+    figure.update_xaxes(title=findings[0].label(x), **axis(point[0] for point in drawn))
+    figure.update_yaxes(title=findings[0].label(y), **axis(point[1] for point in drawn))
     return Picture(title, "Down and left is better. One colour for each study.", figure, height=520)

@@ -9,8 +9,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from codes.errors import StopTraining, UserError
 from codes.metrics import METRICS
 from codes.results.opening import Kept
+from codes.results.scores import scores
 from codes.tuning.entries import read_space
 from codes.tuning.front import best_trials, knee
 from codes.tuning.ledger import outcome_of, record_of
@@ -51,6 +53,20 @@ class Findings:
         if not self.best:
             return None
         return self.best[0] if self.kept.objective.is_single else knee(self.best, self.kept.objective)
+
+    @cached_property
+    def both_scores(self) -> dict[str, dict[str, float]]:
+        """Accuracy of ``chosen`` on ``test`` and on ``val``; raises what ``codes.results.scores`` does."""
+        assert self.chosen is not None
+        return scores(self.kept, self.chosen)
+
+    @cached_property
+    def held_out(self) -> dict[str, float]:
+        """Accuracy of ``chosen`` on ``val`` by metric; empty where it cannot be told, which its page explains."""
+        try:
+            return self.both_scores["val"]
+        except (UserError, StopTraining):
+            return {}
 
     @property
     def valid(self) -> int:

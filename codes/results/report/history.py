@@ -12,7 +12,7 @@ from optuna.visualization import plot_hypervolume_history, plot_intermediate_val
 
 from codes.metrics import direction
 from codes.results.report.findings import Findings, ended_as
-from codes.results.report.style import COLOURS, Picture, counted, scale
+from codes.results.report.style import COLOURS, Picture, axis, counted
 from codes.results.report.view import curves_view, view
 
 MOST_GOALS = 3  # objectives for which a hypervolume is computed
@@ -64,7 +64,7 @@ def _progress(findings: Findings, trials: Sequence[FrozenTrial]) -> go.Figure:
         figure.data = figure.data[:2]  # without the infeasible trials, which we have none of
         figure.data[0].update(name="complete", marker={"color": COLOURS["complete"], "size": 5})
         figure.data[1].update(name="best so far", line={"color": COLOURS["diverged"], "shape": "hv"})
-        figure.update_yaxes(type=scale(trial.values[0] for trial in findings.complete))
+        figure.update_yaxes(**axis(trial.values[0] for trial in findings.complete))
         return figure
     losses = _logarithmic_losses(findings)
     worst = [max(column) for column in zip(*losses.values(), strict=True)]
@@ -122,7 +122,7 @@ def curves(findings: Findings) -> Picture:
     figure = _by_outcome(plot_intermediate_values(curves_view(shown)), shown)
     values = [value for trial in shown for value in trial.intermediate_values.values()]
     figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=findings.label(findings.kept.objective.metrics[0]), type=scale(values))
+    figure.update_yaxes(title=findings.label(findings.kept.objective.metrics[0]), **axis(values))
     drawn = f"{len(shown)} of {len(reported)} trials are drawn: " if len(shown) < len(reported) else ""
     text = f"One line per trial, coloured by outcome. {drawn}{counted(map(ended_as, shown))}."
     return Picture(title, text, figure, height=480)

@@ -26,13 +26,17 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
   overflow-wrap: anywhere; } td:first-child { white-space: nowrap; }
 .numbers th:not(:first-child), .numbers td:not(:first-child) { text-align: right; }
 figure { margin: 0 0 1rem; padding: .6rem; background: #fff; color: #1c2733; border: 1px solid var(--line);
-  border-radius: 4px; min-width: 0; }
+  border-radius: 4px; min-width: 0; overflow: hidden; }
 figcaption { font-size: .85rem; color: #45525f; } figure h4 { margin: 0; font-size: .95rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 0 1rem; }
 .halves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 0 1rem; }
 pre { background: var(--soft); padding: 1rem; overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; }
 @media print { nav { display: none; } figure { break-inside: avoid; } }
 """
+# Pictures are drawn while the page is read, when neither the columns beside them nor the scroll bar are there.
+FIT = """<script>addEventListener("load", () => {
+  document.querySelectorAll(".plotly-graph-div").forEach(picture => Plotly.Plots.resize(picture));
+});</script>"""
 LAYOUT = {
     "template": "plotly_white",
     "title": None,
@@ -55,7 +59,7 @@ def page(title: str, sections: Iterable[tuple[str, str]], lead: str = "") -> str
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script></head>\n"
-        f"<body><header><h1>{escape(title)}</h1>{lead}<nav>{links}</nav></header>\n<main>{body}</main></body></html>\n"
+        f"<body><header><h1>{escape(title)}</h1>{lead}<nav>{links}</nav></header>\n<main>{body}</main>{FIT}</body></html>\n"
     )
 
 

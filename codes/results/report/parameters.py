@@ -1,7 +1,9 @@
 """Pictures of hyperparameters: which of them matter, and where in their ranges the results are good."""
 
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
@@ -10,9 +12,9 @@ from optuna.trial import FrozenTrial
 from optuna.visualization import plot_param_importances, plot_slice
 
 from codes.results.report.findings import Findings
-from codes.results.report.style import STUDIES, Picture, mark_chosen, scale
+from codes.results.report.style import STUDIES, Picture, axis, mark_chosen, span
 from codes.results.report.view import view
-from codes.tuning.space import Parameter
+from codes.tuning.space import Parameter, as_override
 from codes.tuning.summary import readable
 
 Value = Callable[[FrozenTrial], float]
@@ -20,7 +22,6 @@ Value = Callable[[FrozenTrial], float]
 ENOUGH = 10  # complete trials
 TOP = 5  # trials that count as good, at least: PED-ANOVA is not stable with fewer, says its documentation
 SHARE = 0.1  # of the trials that count as good, its default
-RARE = "Some regimes for parameter"  # begins Optuna's warning about those
 UNDECIDED = "will be equal"  # in Optuna's warning that it could not tell one parameter from another
 
 
@@ -37,6 +38,7 @@ def importances(findings: Findings) -> Picture:
     share = max(SHARE, TOP / len(complete))
     study = _results(findings)
     figure = go.Figure()
+    often, seldom = _judged(findings)
     doubts: list[str] = []
     for column, metric in enumerate(findings.kept.objective.metrics):
         with warnings.catch_warnings(record=True) as caught:
@@ -45,6 +47,7 @@ def importances(findings: Findings) -> Picture:
                 made = plot_param_importances(
                     study,
                     evaluator=PedAnovaImportanceEvaluator(target_quantile=share),
+                    params=often,
                     target=_loss(findings, column),
                     target_name=metric,
                 )
@@ -54,11 +57,11 @@ def importances(findings: Findings) -> Picture:
         if any(UNDECIDED in str(warning.message) for warning in caught):
             doubts.append(f"For {metric} all complete trials are equally good, so no parameter is more important.")
             continue
-        if any(RARE in str(warning.message) for warning in caught):
-            doubts.append("Some conditions held in one complete trial only, which is left out of their parameters.")
         made.update_traces(marker_color=STUDIES[column])
         figure.add_traces(made.data)
         figure.update_layout(made.layout)
+    if seldom:
+        doubts.append(f"Not judged, active in fewer than {ENOUGH} complete trials: {', '.join(seldom)}.")
     doubt = " ".join(dict.fromkeys(doubts))
     if not figure.data:
         return Picture(title, doubt)
@@ -69,9 +72,19 @@ def importances(findings: Findings) -> Picture:
         f"it was active. It says what mattered in this study, with its ranges and its pruning, not how "
         f"good a value is. {doubt}"
     )
-    height = 130 + 24 * len(findings.space) * len(findings.kept.objective.metrics)
+    height = 130 + 24 * len(often) * len(findings.kept.objective.metrics)
     figure.update_layout(showlegend=not findings.kept.objective.is_single, margin_l=150)
     return Picture(title, text, figure, height)
+
+
+def _judged(findings: Findings) -> tuple[list[str], list[str]]:
+    """Names of the parameters that were active in ``ENOUGH`` complete trials, and of the others.
+
+    Of a few trials the good ones are always somewhere: one of two would look more important than all else.
+    """
+    active = Counter(name for trial in findings.complete for name in trial.params)
+    names = [parameter.name for parameter in findings.space]
+    return [name for name in names if active[name] >= ENOUGH], [name for name in names if active[name] < ENOUGH]
 
 
 def _results(findings: Findings) -> optuna.Study:
@@ -102,7 +115,7 @@ def _slice(findings: Findings, study: optuna.Study, parameter: Parameter, column
     complete = findings.complete
     active = [trial for trial in complete if parameter.name in trial.params]
     condition = f" where {readable(parameter.when)}" if parameter.when is not None else ""
-    text = f"{len(active)} of {len(complete)} complete trials{condition}."
+    text = f"{len(active)} of {len(complete)} complete trials{condition}; the darker, the later."
     if not active:
         return Picture(parameter.name, f"Active in no complete trial{condition}.")
     metric = findings.kept.objective.metrics[column]
@@ -111,9 +124,23 @@ def _slice(findings: Findings, study: optuna.Study, parameter: Parameter, column
     )
     figure.update_traces(marker={"showscale": False, "colorscale": "Blues", "cmin": -len(findings.trials) / 3})
     figure.update_layout(showlegend=False)
-    figure.update_yaxes(type=scale(trial.values[column] for trial in complete))
+    values = [trial.values[column] for trial in complete]
+    scaled = axis(values)
+    figure.update_yaxes(**scaled, range=span(min(values), max(values), scaled["type"] == "log"))
+    figure.update_xaxes(_own_axis(parameter, [trial.params[parameter.name] for trial in active]))
     chosen = findings.chosen
     if chosen in active:
         value = chosen.params[parameter.name]
         mark_chosen(figure, findings, repr(value) if parameter.kind == "categorical" else value, chosen.values[column])
     return Picture(parameter.name, text, figure, height=300)
+
+
+def _own_axis(parameter: Parameter, values: Sequence[Any]) -> dict[str, Any]:
+    """The whole range of ``parameter``, whichever part of it ``values`` have reached; choices in their order."""
+    if parameter.kind == "categorical":
+        known = list(dict.fromkeys([*parameter.choices, *values]))
+        names = list(map(repr, known))  # as Optuna calls them
+        order = {"categoryorder": "array", "categoryarray": names, "range": [-0.5, len(known) - 0.5]}
+        return {"type": "category", "tickvals": names, "ticktext": list(map(as_override, known)), **order}
+    low, high = min([parameter.low, *values]), max([parameter.high, *values])
+    return {"range": span(low, high, parameter.log), **(axis([low, high]) if parameter.log else {"nticks": 6})}

@@ -17,9 +17,9 @@ from codes.results.report.parameters import importances, slices
 from codes.results.report.style import COLOURS
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
-from codes.results.scores import scores
 from codes.results.select import knee_stability
 from codes.tuning.ledger import record_of
+from codes.tuning.objective import ACCURACY
 from codes.tuning.space import as_override
 from codes.tuning.summary import readable
 
@@ -70,6 +70,9 @@ def in_words(findings: Findings) -> str:
     which = "best trial" if objective.is_single else "knee of the front"
     at = f" at {costs}" if costs else ""
     value = findings.quantity(first, known[first])
+    if first in ACCURACY:
+        val = findings.held_out.get(first)
+        value += f" on test ({'not scored' if val is None else findings.quantity(first, val)} on val)"
     return f"{findings.surrogate} reaches {first} {value}{at}: {which} {chosen.number}, {progress}."
 
 
@@ -109,7 +112,7 @@ def _found(findings: Findings) -> str:
     parts = [subheading(shown), table(("trial", *map(findings.label, names), "duration"), rows, numbers=True)]
     if not objective.is_single:
         parts.append(paragraph(_stability(findings, chosen)))
-    parts += [subheading(f"trial {chosen.number}"), _scores(findings, chosen)]
+    parts += [subheading(f"trial {chosen.number}"), _scores(findings)]
     parts.append(table(("parameter", "value"), [(name, _shown(value)) for name, value in chosen.params.items()]))
     return "".join(parts)
 
@@ -132,10 +135,10 @@ def _stability(findings: Findings, chosen: FrozenTrial) -> str:
     return f"Knee when the complete trials are drawn anew with replacement, 200 times: {text}."
 
 
-def _scores(findings: Findings, chosen: FrozenTrial) -> str:
+def _scores(findings: Findings) -> str:
     """Accuracy on ``test`` and ``val``, or why there is none on ``val``."""
     try:
-        both = scores(findings.kept, chosen)
+        both = findings.both_scores
     except (UserError, StopTraining) as error:
         return paragraph(f"Not scored on val: {error}")
     rows = [

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -26,6 +27,8 @@ COLOURS = {
 }
 STUDIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8b1a1a")
 FRONT = "#D55E00"
+FEW, MANY = 0.5, 2.5  # decades below which Plotly chooses ticks well, and above which one for each is enough
+MARGIN = 0.06  # of an axis, beyond the outermost points
 STAR = {"symbol": "star", "size": 15, "color": "#F0E442", "line": {"width": 1, "color": "#000000"}}
 
 
@@ -47,7 +50,25 @@ def counted(outcomes: Iterable[str]) -> str:
 
 def scale(values: Iterable[float]) -> str:
     """Type of an axis: logarithmic for what is positive."""
-    return "log" if all(value > 0 for value in values if not math.isnan(value)) else "linear"
+    return "log" if all(value > 0 for value in values if math.isfinite(value)) else "linear"
+
+
+def axis(values: Iterable[float]) -> dict[str, Any]:
+    """Settings of an axis for ``values``: its type, and on a logarithmic one few ticks, each with its whole number."""
+    finite = [value for value in values if math.isfinite(value)]
+    kind = scale(finite)
+    if kind == "linear" or not finite or min(finite) == max(finite):
+        return {"type": "linear"}
+    decades = math.log10(max(finite) / min(finite))
+    steps: str | int | None = None if decades < FEW else "D2" if decades < MANY else math.ceil(decades / 4)
+    return {"type": kind, "tickformat": "~g", "dtick": steps}  # D2: at 1, 2 and 5 of each decade
+
+
+def span(low: float, high: float, log: bool) -> list[float]:
+    """Range of an axis from ``low`` to ``high`` with a margin on either side, as Plotly wants it."""
+    first, last = (math.log10(low), math.log10(high)) if log else (low, high)
+    margin = MARGIN * (last - first) or MARGIN * abs(last) or MARGIN
+    return [first - margin, last + margin]
 
 
 def mark_chosen(figure: go.Figure, findings: Findings, x: object, y: float) -> None:

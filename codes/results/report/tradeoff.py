@@ -12,7 +12,7 @@ from optuna.visualization import plot_pareto_front
 
 from codes.metrics import direction
 from codes.results.report.findings import RUNNING, WAITING, Findings, ended_as, metrics_of, value_of
-from codes.results.report.style import COLOURS, FRONT, Picture, counted, mark_chosen, scale
+from codes.results.report.style import COLOURS, FRONT, Picture, axis, counted, mark_chosen
 from codes.results.report.view import view
 
 Value = Callable[[FrozenTrial], float]
@@ -73,7 +73,7 @@ def _front(findings: Findings, goals: Mapping[str, Value], x: str, y: str, resul
     dominated.marker = {"color": COLOURS["complete"], "size": 7, "opacity": 0.6}
     front.update(name="Pareto front", showlegend=True)
     front.marker = {"color": FRONT, "size": 9}
-    figure.update_layout(xaxis_type=scale(map(goals[x], results)), yaxis_type=scale(map(goals[y], results)))
+    figure.update_layout(xaxis=axis(map(goals[x], results)), yaxis=axis(map(goals[y], results)))
     chosen = findings.chosen
     if chosen is not None and chosen in results:
         mark_chosen(figure, findings, goals[x](chosen), goals[y](chosen))
