@@ -61,15 +61,24 @@ def prepare(config: DictConfig) -> None:
 
 
 def report(config: DictConfig, database: "Database") -> str:
-    """Write the study's page, and the one that compares it with others of its tuning_id; where it is."""
+    """Write the study's page, and the one that compares it with others of its tuning_id; what came out, where it is."""
+    from codes.results.opening import keep
+    from codes.results.replay import train_command
     from codes.results.report import write_reports
+    from codes.results.report.findings import read
+    from codes.results.report.study import in_words
+    from codes.results.report.write import BEST
 
     paths = write_reports(config, database)
+    kept = keep(config.study_name, config, database)
+    best = kept.folder / BEST
+    again = f"train that trial again, to the same value\n  {train_command(best)}\n" if best.exists() else ""
     typed = [
         text for text in HydraConfig.get().overrides.task if text.startswith(("tuning_id=", "dataset=", "storage"))
     ]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *typed])
-    return f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}\n\nreport  {paths[-1]}"
+    look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
+    return f"{again}{look}\n\n{in_words(read(kept))}\nreport  {paths[-1]}"
 
 
 def known(config: DictConfig) -> dict[str, DictConfig]:

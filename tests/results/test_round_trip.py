@@ -85,10 +85,13 @@ def test_explore_promote_fine_promote_train(folder):
 def test_a_trial_is_repeated_bit_for_bit(folder):
     with (folder / "outputs/tuned/tiny/FullyConnected/trials.csv").open() as file:
         values = {row["number"]: float(row["lae99"]) for row in csv.DictReader(file) if row["lae99"]}
-    number = max(values)
+    number = min(values, key=values.get)
     written = module(folder, "replay", "surrogate=FullyConnected", "dataset=tiny", f"trial={number}")
     assert written.returncode == 0, written.stderr
-    words = shlex.split(written.stdout.splitlines()[1])
+    path, command = written.stdout.splitlines()
+    best = (folder / path).with_name("best.yaml")  # which tune.py has written
+    assert best.read_text() == (folder / path).read_text() and f"--config-name trial_{number}" in command
+    words = shlex.split(command.replace(f"trial_{number}", "best"))
     assert words[:2] == ["python", "train.py"]
     result = run("train.py", *words[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
     assert result.returncode == 0, result.stderr

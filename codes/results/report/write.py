@@ -1,4 +1,4 @@
-"""Which reports are written where."""
+"""What is written where: pages, a table of all trials, and the config of the trial to go on with."""
 
 import copy
 import os
@@ -11,21 +11,23 @@ from omegaconf import DictConfig
 from codes import storage
 from codes.files import write_atomically
 from codes.results.opening import Kept, keep, study_names
+from codes.results.replay import config_text
 from codes.results.report.comparison import comparison_page
 from codes.results.report.findings import Findings, read
 from codes.results.report.study import study_page
 from codes.tuning.changes import kept_config
+from codes.tuning.summary import write_trials
 
-NAME = "report.html"
+NAME, TABLE, BEST = "report.html", "trials.csv", "best.yaml"
 
 
 def write_report(kept: Kept, comparison: Path | None = None) -> Path:
-    """Write the page of one study into its folder."""
+    """Write ``report.html``, ``trials.csv`` and ``best.yaml`` of one study into its folder; the page's path."""
     return _write(read(kept), comparison)
 
 
 def write_reports(composed: DictConfig, database: storage.Database) -> list[Path]:
-    """Write the pages of all studies of ``composed.tuning_id``, and one that compares them where there are several."""
+    """Write those of all studies of ``composed.tuning_id``, and one that compares them where there are several."""
     found = [read(kept) for kept in _studies(composed, database)]
     together = Path(composed.output_dir).parent / NAME
     if len(found) < 2:
@@ -37,7 +39,12 @@ def write_reports(composed: DictConfig, database: storage.Database) -> list[Path
 
 
 def _write(findings: Findings, comparison: Path | None = None) -> Path:
-    folder = findings.kept.folder
+    kept, folder, chosen = findings.kept, findings.kept.folder, findings.chosen
+    write_trials(folder / TABLE, findings.trials, kept.objective)
+    if chosen is None:
+        (folder / BEST).unlink(missing_ok=True)  # of another study that was here
+    else:
+        write_atomically(folder / BEST, config_text(kept, chosen))
     address = None if comparison is None else os.path.relpath(comparison, folder)
     return write_atomically(folder / NAME, study_page(findings, address))
 
