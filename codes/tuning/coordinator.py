@@ -17,12 +17,13 @@ from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import Plan
 from codes.tuning.presence import BEAT
 from codes.tuning.screen import Screen
-from codes.tuning.slots import OnProgress, StartError, Worker, block_interrupts, start_resource_tracker
+from codes.tuning.slots import OnProgress, StartError, StartKilled, Worker, block_interrupts, start_resource_tracker
 from codes.tuning.time_pruning import TimePruning
 from codes.tuning.watch import Watch
 from codes.tuning.worker import Job, Settings
 
 FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
+STARTS = 3  # workers of a slot, one after another, that may be killed before they are ready
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 POLL = 1.0  # seconds between two looks at trials of other coordinators, while they fill the budget
 NO_FAULT = VALID | {Outcome.INTERRUPTED, Outcome.TIME_PRUNED}  # of these nothing is wrong with the study
@@ -113,10 +114,18 @@ class Coordinator:
     def _serve(self, slot: Settings) -> None:
         """Life of a slot: one worker after another, until the study is full or stops."""
         block_interrupts()
+        killed = 0  # workers since the last one that was ready
         try:
             while self.stopping is None and not self.ledger.is_full():
                 with self._worker(slot) as worker:
-                    worker.wait_until_ready()
+                    try:
+                        worker.wait_until_ready()
+                    except StartKilled:
+                        killed += 1
+                        if killed == STARTS:
+                            raise
+                        continue
+                    killed = 0
                     self._train(slot, worker)
         except StartError as error:
             self._give_up(slot, error)

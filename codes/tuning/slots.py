@@ -19,7 +19,11 @@ GRACE = 5.0  # seconds for a worker to end before it is killed
 
 
 class StartError(Exception):
-    """A worker ended before it was ready, or could not import its runner."""
+    """A worker cannot start, and says why: for example it could not import its runner."""
+
+
+class StartKilled(StartError):
+    """A worker ended before it was ready, without a word; the next one may have more luck."""
 
 
 def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
@@ -52,7 +56,7 @@ class Worker:
         """Return when the worker can take trials; raises ``StartError`` with the cause when it cannot."""
         message = self._receive()
         if message is None:
-            raise StartError(f"the worker for {self.settings.device} {self._death()}, see {self.settings.log}")
+            raise StartKilled(f"the worker for {self.settings.device} {self._death()}, see {self.settings.log}")
         assert isinstance(message, Ready)
         if message.traceback:
             raise StartError(message.traceback)

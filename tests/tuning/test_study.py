@@ -118,6 +118,18 @@ def test_a_worker_that_cannot_start_says_why(tmp_path, capsys):
     assert study_in(tmp_path).trials == []
 
 
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(tmp_path, monkeypatch, capsys):
+    kills = tmp_path / "kills"
+    monkeypatch.setenv("KILLS", str(kills))
+    kills.write_text("2")
+    run(tmp_path, "quadratic", "trials=2", warm_up=RUNNERS + "killed_while_it_starts")
+    assert sum(outcomes(tmp_path).values()) == 2 and kills.read_text() == "0"
+    kills.write_text("9")
+    with pytest.raises(UserError, match="no slot is left"):
+        run(tmp_path, "quadratic", "trials=4", warm_up=RUNNERS + "killed_while_it_starts")
+    assert "killed by SIGKILL" in capsys.readouterr().out and kills.read_text() == "6"
+
+
 def test_data_that_cannot_be_had_leaves_no_study(tmp_path):
     def prepare(config):
         raise UserError("dataset.path: nowhere.h5 does not exist")
