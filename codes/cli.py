@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -15,7 +16,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from codes import secrets
 from codes.errors import StopTraining, UserError
 
-PRINTING = {"--cfg", "-c", "--info", "-i"}  # Hydra's flags that print configs
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
@@ -61,7 +61,8 @@ def command(main: Callable[[Sequence[str]], None], description: str) -> None:
 @contextmanager
 def _masked_config(arguments: Sequence[str]) -> Iterator[None]:
     """Where Hydra is asked to print a config, without its passwords."""
-    if not {argument.partition("=")[0] for argument in arguments} & PRINTING:
+    flags, _ = get_args_parser().parse_known_args(arguments)  # it takes --cf and -cjob too
+    if flags.cfg is None and flags.info is None:
         yield
         return
     printed = StringIO()
@@ -78,6 +79,8 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error)
+    if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
+        return explain(error.__cause__)
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     return None

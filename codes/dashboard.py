@@ -13,8 +13,6 @@ from typing import Any
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """Serve until Ctrl-C."""
-    from omegaconf import OmegaConf
-
     from codes import storage
     from codes.errors import UserError
     from codes.results.opening import compose_tune
@@ -25,7 +23,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
         raise UserError("the dashboard is not installed; pip install -e '.[dashboard]'") from None
     if not isinstance(values["port"], int) or not 0 < values["port"] < 65536:
         raise UserError(f"port must be an integer from 1 to 65535, but is {values['port']!r}")
-    settings: Any = OmegaConf.to_object(compose_tune(overrides).storage)
+    settings = storage.settings(compose_tune(overrides))
     with storage.existing(settings) as database:
         sys.stdout.write(f"{database.address} on http://127.0.0.1:{values['port']}/ (Ctrl-C ends it)\n")
         sys.stdout.flush()

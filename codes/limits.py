@@ -84,5 +84,7 @@ def _wrong_type(value: Any, hint: Any) -> str | None:
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return None if number else "a finite number"
+    if isinstance(value, str) and "\0" in value:
+        return "without NUL"
     names = {int: "an integer", bool: "true or false", str: "a string"}
     return names[hint] if hint in names and type(value) is not hint else None

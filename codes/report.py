@@ -13,8 +13,6 @@ from typing import Any
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """Write the pages; where they are."""
-    from omegaconf import OmegaConf
-
     from codes import storage
     from codes.errors import UserError
     from codes.results.opening import compose_tune, opened_study
@@ -24,7 +22,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
         with opened_study(overrides) as kept:
             return str(write_report(kept))
     composed = compose_tune(overrides)
-    settings: Any = OmegaConf.to_object(composed.storage)
+    settings = storage.settings(composed)
     with storage.existing(settings) as database:
         paths = write_reports(composed, database)
     if not paths:

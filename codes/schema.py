@@ -168,7 +168,7 @@ class PostgresConfig(StorageConfig):
     schema: Optional[str] = None
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = MISSING
     connect_timeout: int = limited(COUNT)  # seconds
-    pool_size: int = limited(COUNT)  # connections besides the one that claims trials
+    pool_size: int = limited(Limit(2))  # connections besides the one that claims trials; Optuna opens two at its start
     retry_for: float = limited(NOT_NEGATIVE)  # seconds that the server may be away in mid-study
     data_dir: str = MISSING  # local: the server's files
     database_folder: Optional[str] = None  # local: the server's programs

@@ -19,6 +19,8 @@ KEY = "storage.password"
 VARIABLE = "PGPASSWORD"
 MASK = "'***'"
 IN_YAML = re.compile(r"^(\s*password:) (?!null$|\?\?\?).+$", re.MULTILINE)
+INSIDE = re.compile(r"password['\"]?\s*[:=]")  # of a mapping, a key in quotes or one that is removed
+IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
 
 _environment: list[str] = []
 _given: list[str] = []  # on the command line or in a config file; the last one counts
@@ -47,8 +49,9 @@ def take(arguments: Sequence[str]) -> list[str]:
                 f"warning: {KEY} on the command line is shown by the process list while this runs; "
                 f"set {VARIABLE} or use ~/.pgpass instead\n"
             )
-        elif re.search(r"password\s*:", argument):
-            raise UserError(f"give a password as {KEY}=..., or better in {VARIABLE} or ~/.pgpass, not inside of {key}")
+        elif INSIDE.search(argument) or IN_URL.search(argument):
+            inside = IN_URL.sub("...", key)
+            raise UserError(f"give a password in {VARIABLE} or ~/.pgpass, or as {KEY}=..., not inside of {inside}")
         else:
             kept.append(argument)
     return kept
@@ -65,8 +68,8 @@ def take_from_config(config: DictConfig) -> None:
 
 
 def masked(text: str) -> str:
-    """YAML without the values of keys that are called ``password``."""
-    return IN_YAML.sub(rf"\1 {MASK}", text)
+    """YAML without the values of keys that are called ``password``, and without those of addresses."""
+    return IN_URL.sub(r"\1***@", IN_YAML.sub(rf"\1 {MASK}", text))
 
 
 def mask_files(folder: Path) -> None:

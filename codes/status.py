@@ -12,15 +12,14 @@ from typing import Any
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """A table of all studies that there are."""
-    from omegaconf import OmegaConf
-
+    from codes import storage
     from codes.results.opening import compose_tune
     from codes.results.status import COLUMNS, found_storages, statuses
     from codes.tuning.tables import table
 
     if overrides:
         composed = compose_tune(overrides)
-        settings: Any = OmegaConf.to_object(composed.storage)
+        settings = storage.settings(composed)
         named = any(text.startswith("tuning_id=") for text in overrides)
         found = list(statuses(settings, composed.tuning_id if named else None))
     else:

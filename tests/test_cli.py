@@ -165,10 +165,15 @@ def in_namespace(script: str) -> tuple[str, ...]:
     return prefix
 
 
-@pytest.mark.parametrize("script", ["train.py", "tune.py"])
-def test_read_only_outputs(script, tmp_path, data_dir):
-    (tmp_path / "outputs").mkdir()
-    prefix = in_namespace(f"mount -t tmpfs -o ro tmpfs {tmp_path}/outputs")
+@pytest.mark.parametrize(
+    ("script", "there"), [("train.py", ""), ("tune.py", ""), ("tune.py", "tuned/robertson/MultiONet")]
+)
+def test_read_only_outputs(script, there, tmp_path, data_dir):
+    """There is nothing yet, or the log of an earlier launch."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    before = f"mkdir -p {outputs}/{there} && touch {outputs}/{there}/tune.log"
+    prefix = in_namespace(f"mount -t tmpfs tmpfs {outputs} && {before} && mount -o remount,ro {outputs}")
     result = run(script, *SMALL, folder=tmp_path, prefix=prefix, CODES_DATA_DIR=data_dir)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr

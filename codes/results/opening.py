@@ -95,7 +95,7 @@ def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
     in the database later, inside the ``with``, is turned into a ``UserError`` too.
     """
     composed = compose_tune(overrides)
-    settings: Any = OmegaConf.to_object(composed.storage)
+    settings = storage.settings(composed)
     with storage.existing(settings) as database:
         yield keep(composed.study_name, composed, database)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 
+from codes import limits
 from codes.errors import UserError
 from codes.schema import FileStorageConfig, PostgresConfig, StorageConfig
 from codes.storage import journal, postgres, sqlite
@@ -22,6 +23,7 @@ def existing(config: StorageConfig) -> AbstractContextManager[Database]:
     """
     if config.backend not in EXISTING:
         raise UserError(f"storage.backend={config.backend} keeps no study beyond its process; give the study's storage")
+    limits.check(config, "storage")
     opened: AbstractContextManager[Database] = EXISTING[config.backend](config)
     return opened
 

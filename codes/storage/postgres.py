@@ -17,6 +17,13 @@ from codes.storage.connect import Connect, remote
 from codes.storage.database import Database
 from codes.storage.patient import PatientStorage
 
+# Connections that may be made, and those of others. Who may not see what others do sees whose they are, and where.
+ROOM = """
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0),
+        (SELECT count(*) - 1 FROM pg_stat_activity WHERE usesysid IS NOT NULL AND datid IS NOT NULL
+            AND coalesce(backend_type, 'client backend') = 'client backend')
+"""
 DRIVER = "postgresql+psycopg2://"  # no address: `Connect` knows it, so no URL can show a password
 
 
@@ -27,7 +34,6 @@ def opened(config: PostgresConfig) -> Iterator[Database]:
     Raises ``UserError`` naming the server when it cannot be reached or entered, lacks rights or room, or stays away
     for longer than ``config.retry_for`` in mid-study.
     """
-    limits.check(config, "storage")
     if config.mode == "remote":
         with _opened(config, Connect(config, partial(remote, config)), lambda: None) as database:
             yield database
@@ -124,10 +130,7 @@ def _make_schema(connect: Connect) -> None:
 def _check_room(config: PostgresConfig, connect: Connect) -> None:
     """Refuse to start where the server has not enough connections left for this coordinator."""
     with connect.session() as cursor:
-        cursor.execute(
-            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,"
-            " (SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend')"
-        )
+        cursor.execute(ROOM)
         allowed, taken = cursor.fetchone() or (0, 0)
     needed = config.pool_size + 1
     if taken + needed > allowed:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from optuna.exceptions import StorageInternalError
 from codes.errors import UserError
 from codes.schema import FileStorageConfig
 from codes.storage.database import Database
+from codes.storage.foreign import check_file, check_folder
 from codes.storage.lean import LeanStorage
 from codes.storage.locks import claiming, lock_path
 from codes.storage.mounts import refuse_network
 
 BUSY_TIMEOUT = 60.0  # seconds to wait for another writer
-OWN_TABLES = {"studies", "version_info", "alembic_version"}
 ELSEWHERE = (
     "SQLite's locks do not hold there, and a study can be destroyed; "
     "use storage=journal or storage=postgres, or set storage.path to a folder of this host"
@@ -44,33 +44,21 @@ def open_file(path: Path) -> LeanStorage:
     """The Optuna storage in the file ``path``."""
     refuse_network("storage.path", path, ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    check_folder(path)
     with FileLock(lock_path(path, "schema")):  # two processes that create the same tables crash each other
-        _check_file(path)
-        try:
-            return LeanStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
-        except RuntimeError as error:
-            raise UserError(f"storage.path {path}: {error}") from error
+        check_file(path, BUSY_TIMEOUT)
+        return LeanStorage(_url(path), engine_kwargs={"creator": lambda: _connect(path)})
 
 
 def open_existing(path: Path) -> LeanStorage:
     """The Optuna storage in a file that has its tables already; without locks, whoever else uses it."""
-    _check_file(path)
-    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    try:
-        return LeanStorage(url, engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
-    except RuntimeError as error:
-        raise UserError(f"storage.path {path}: {error}") from error
+    check_folder(path)
+    check_file(path, BUSY_TIMEOUT)
+    return LeanStorage(_url(path), engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
 
 
-def _check_file(path: Path) -> None:
-    """Refuse a database of something else before anything is written to it."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and not tables & OWN_TABLES:
-        raise UserError(f"storage.path {path}: is a database of something else, with {', '.join(sorted(tables)[:3])}")
+def _url(path: Path) -> str:
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 @contextmanager

@@ -164,8 +164,8 @@ def _raw(config: DictConfig, key: str) -> Any:
 @contextmanager
 def _opened(target: DictConfig, config: DictConfig, database: storage.Database) -> Iterator[BaseStorage]:
     """The storage of ``target``: often the one that is open, by default another file."""
-    settings: Any = OmegaConf.to_object(target.storage)
-    if settings == OmegaConf.to_object(config.storage):
+    settings = storage.settings(target)
+    if settings == storage.settings(config):
         yield database.storage
         return
     with storage.opened(settings) as other:

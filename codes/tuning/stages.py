@@ -53,7 +53,7 @@ def narrow(config: DictConfig, prepare: Callable[[DictConfig], None], overrides:
         )
     objective = _checked_objective(config)
     prepare(config)
-    settings: Any = OmegaConf.to_object(config.storage)
+    settings = storage.settings(config)
     with storage.serving(settings):
         with storage.opened(settings) as database:
             best = _best(config.fine.study, database.storage, objective)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import storage
@@ -62,7 +62,7 @@ def run_study(
         return plan
 
     plan = replan(config)
-    settings: Any = OmegaConf.to_object(config.storage)
+    settings = storage.settings(config)
     plan.folder.mkdir(parents=True, exist_ok=True)
     with storage.opened(settings) as database, _present(plan, database, overrides, replan) as (plan, ledger):
         finished = ledger.is_full()

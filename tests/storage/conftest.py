@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from codes import resolvers, schema
 from codes.errors import UserError
+from codes.storage import settings
 from codes.storage.binaries import find_binaries
 from tests.command import ROOT
 
@@ -25,7 +25,7 @@ def storage_config(*overrides):
     schema.register()
     resolvers.register()
     with initialize_config_dir(str(ROOT / "conf")):
-        return OmegaConf.to_object(compose("tune", overrides=list(overrides)).storage)
+        return settings(compose("tune", overrides=list(overrides)))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def children(process):
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def data_dir(tmp_path_factory):
+    """One generated dataset for all studies here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODES_DATA_DIR", str(tmp_path_factory.mktemp("datasets")))
+        yield
+
+
 def tune(folder, *arguments, **environment):
     """Run tune.py; its exit code, what it printed, and all that it left or its children showed, as one text."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
@@ -42,6 +51,8 @@ def tune(folder, *arguments, **environment):
         process = subprocess.Popen(command, cwd=folder, env=settings, stdout=printed, stderr=subprocess.STDOUT)
         while process.poll() is None:
             seen |= set(children(process.pid))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)  # looking all the time would take one of two cores
     text = (folder / "printed").read_text()
     left = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and "mine" not in path.parts]
     return process.returncode, text, b"\n".join([*left, *seen])
@@ -53,14 +64,17 @@ def remote(foreign, tmp_path):
     config, secret = remote_config(foreign), foreign.connection()["password"]
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/secret.yaml").write_text(EXPERIMENT.format(secret=secret))
+    (tmp_path / "mine/pgpass").write_text(f"127.0.0.1:*:*:*:{secret}\n")
+    (tmp_path / "mine/pgpass").chmod(0o600)
     where = [f"storage.{key}={getattr(config, key)}" for key in ("host", "port", "user")]
     study = [*SMALL, "surrogate=FullyConnected", "trials=1", "pruner=none", "devices=[cpu]"]
     return [*study, "storage=postgres", "storage.mode=remote", *where], secret
 
 
-def ways(secret):
+def ways(secret, folder=Path()):
     return {
         "environment": ([], {"PGPASSWORD": secret}),
+        "pgpass": ([], {"PGPASSFILE": str(folder / "mine/pgpass")}),
         "command line": ([f"storage.password={secret}"], {}),
         "config file": (["+experiment=secret"], {}),
         "multirun": (["-m", "seed=1", "+experiment=secret"], {}),
@@ -71,7 +85,7 @@ def ways(secret):
 @pytest.mark.parametrize("way", ways(""))
 def test_it_is_nowhere(way, remote, tmp_path):
     arguments, secret = remote
-    given, environment = ways(secret)[way]
+    given, environment = ways(secret, tmp_path)[way]
     code, text, everything = tune(tmp_path, *arguments, *given, f"tuning_id={way.split()[0]}", **environment)
     assert code == 0, text
     assert "best trials" in text
@@ -97,11 +111,11 @@ def test_it_is_nowhere_when_the_run_fails(failure, way, remote, tmp_path):
     assert secret.encode() not in everything
 
 
-@pytest.mark.parametrize("way", ["command line", "config file"])
-def test_it_is_not_in_the_config_that_hydra_shows(way, remote, tmp_path):
+@pytest.mark.parametrize(("way", "flags"), [("command line", ["--cfg", "job"]), ("config file", ["-cjob"])])
+def test_it_is_not_in_the_config_that_hydra_shows(way, flags, remote, tmp_path):
     arguments, secret = remote
     given, _ = ways(secret)[way]
-    code, text, _ = tune(tmp_path, *arguments, *given, "--cfg", "job", "--resolve")
+    code, text, _ = tune(tmp_path, *arguments, *given, *flags, "--resolve")
     assert code == 0 and "mode: remote" in text
     assert secret not in text
 
@@ -112,8 +126,22 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
         assert secrets.take(["trials=2", spelling]) == ["trials=2"]
         assert secrets.given() == "a b"
     assert "PGPASSWORD" in capsys.readouterr().err
+
+
+INSIDE = [
+    "+storage={password: sesame}",
+    "+storage={'password' : sesame}",
+    "~storage.password=sesame",
+    "+postgres_config.password=sesame",
+    "hydra.sweeper.storage=postgresql://me:sesame@localhost/db",
+    "postgresql://me:sesame@localhost/db",
+]
+
+
+@pytest.mark.parametrize("argument", INSIDE)
+def test_it_is_refused_where_it_cannot_be_taken_from(argument):
     with pytest.raises(UserError, match=r"storage\.password=") as refused:
-        secrets.take(["+storage={password: sesame}"])
+        secrets.take([argument])
     assert "sesame" not in str(refused.value)
 
 
@@ -122,3 +150,4 @@ def test_masked_yaml_reads_as_before():
     assert "a: b" not in secrets.masked(text)
     assert OmegaConf.create(secrets.masked(text)).storage.user == "me"
     assert secrets.masked("password: null\n") == "password: null\n"
+    assert secrets.masked("storage: postgresql://me:sesame@db/x") == "storage: postgresql://me:***@db/x"

@@ -2,16 +2,21 @@
 
 import os
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.storages._rdb import models
+from sqlalchemy.schema import CreateTable
 
 from codes.errors import UserError
 from codes.schema import FileStorageConfig, StorageConfig
-from codes.storage import opened
+from codes.storage import existing, opened
+from tests.storage.conftest import storage_config
+from tests.test_cli import in_namespace
 
 
 @pytest.fixture
@@ -32,72 +37,107 @@ def test_made_with_its_folder_and_a_write_ahead_log(config, database):
     assert os.path.exists(config.path)
 
 
-def test_what_was_told_is_there_again(config, database):
-    study = optuna.create_study(study_name="s", storage=database.storage)
-    study.tell(study.ask(), 1.5)
-    with opened(config) as again:
-        assert optuna.load_study(study_name="s", storage=again.storage).best_value == 1.5
+def text(path):
+    path.write_text("learning_rate: 1e-3\n" * 100)
 
 
-def test_many_threads_write_at_once(database):
-    study = optuna.create_study(study_name="s", storage=database.storage)
-
-    def one(_):
-        trial = study.ask()
-        x = trial.suggest_float("x", 0, 1)
-        for step in range(5):
-            trial.report(x, step)
-        trial.set_user_attr("outcome", "complete")
-        study.tell(trial, x)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(40)))
-    assert sorted(trial.number for trial in study.trials) == list(range(40))
-    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+def one_line(path):
+    """SQLite itself takes so short a file for an empty database."""
+    path.write_text("\n")
 
 
-def test_one_claims_at_a_time(database):
-    study = optuna.create_study(study_name="a/b", storage=database.storage)
-
-    def one(_):
-        with database.claiming("a/b"), database.claiming("another"):
-            count = study.user_attrs.get("count", 0)
-            study.set_user_attr("count", count + 1)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(40)))
-    assert study.user_attrs["count"] == 40
-
-
-def test_not_a_database(config, tmp_path):
-    (tmp_path / "a folder").mkdir()
-    text = "learning_rate: 1e-3\n" * 100
-    (tmp_path / "a folder" / "study.db").write_text(text)
-    with pytest.raises(UserError, match=r"storage.path .*study.db: file is not a database"), opened(config):
-        pass
-    assert (tmp_path / "a folder" / "study.db").read_text() == text
-
-
-def test_of_something_else_stays_as_it_is(config, tmp_path):
-    (tmp_path / "a folder").mkdir()
-    with closing(sqlite3.connect(config.path)) as connection, connection:
+def birds(path):
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE birds (name TEXT)")
-    before = (tmp_path / "a folder" / "study.db").read_bytes()
-    with pytest.raises(UserError, match=r"storage.path .*study.db: is a database of something else, with birds"):
-        opened(config).__enter__()
-    assert (tmp_path / "a folder" / "study.db").read_bytes() == before
 
 
-def test_of_another_optuna_version(config):
-    with opened(config), closing(sqlite3.connect(config.path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
-    with pytest.raises(UserError, match=r"storage.path .*study.db: .*no longer compatible"), opened(config):
+def patients(path):
+    """Two names of tables are Optuna's too."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript("CREATE TABLE studies (patient TEXT); CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('1')")
+
+
+def older(path):
+    """As another Optuna makes it: without a write-ahead log, with other tables."""
+    with opened(FileStorageConfig("sqlite", str(path))):
         pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+        connection.execute("DROP TABLE trial_heartbeats")
+
+
+def cut(path):
+    with opened(FileStorageConfig("sqlite", str(path))) as database:
+        optuna.create_study(storage=database.storage).enqueue_trial({"x": 1.0})
+    path.write_bytes(path.read_bytes()[: 5 * 4096])
+
+
+OTHERS = {
+    text: "is not a database",
+    one_line: "is not a database",
+    birds: "is a database of something else, with birds",
+    patients: "is a database of something else, with studies",
+    older: "no longer compatible",
+    cut: "database disk image is malformed",
+}
+
+
+@pytest.mark.parametrize("made", OTHERS, ids=lambda made: made.__name__)
+@pytest.mark.parametrize("how", [opened, existing])
+def test_what_is_something_else_stays_as_it_is(how, made, config):
+    path = Path(config.path)
+    path.parent.mkdir()
+    made(path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=rf"storage.path .*study.db: .*{OTHERS[made]}"), how(config):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_tables_that_a_kill_left_unmade_are_made(config):
+    Path(config.path).parent.mkdir()
+    with closing(sqlite3.connect(config.path)) as connection, connection:
+        connection.execute(str(CreateTable(models.StudyModel.__table__)))
+    with opened(config) as database:
+        assert optuna.create_study(storage=database.storage).ask().number == 0
+
+
+OPEN = """
+import sys
+from codes.errors import UserError
+from codes.schema import FileStorageConfig
+from codes.storage import existing, opened
+for how in (opened, existing):
+    try:
+        how(FileStorageConfig("sqlite", sys.argv[1])).__enter__()
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_folder_that_may_not_be_written_to(config):
+    with opened(config):
+        pass
+    folder = Path(config.path).parent
+    prefix = in_namespace(f"cd '{folder}' && mount --bind . . && mount -o remount,ro,bind '{folder}' && cd /")
+    told = subprocess.run([*prefix, sys.executable, "-c", OPEN, config.path], capture_output=True, text=True)
+    assert told.stdout.count("study.db: its folder may not be written to") == 2, told.stderr
+
+
+def test_a_config_without_storage_means_sqlite():
+    assert storage_config("~storage") == storage_config("storage=sqlite")
+
+
+def test_a_path_with_nul():
+    with pytest.raises(UserError, match=r"storage.path: must be without NUL"):
+        opened(FileStorageConfig("sqlite", "a\0b"))
 
 
 def test_a_folder_in_the_way(tmp_path):
     with (
-        pytest.raises(UserError, match="unable to open database file"),
+        pytest.raises(UserError, match="is not a database"),
         opened(FileStorageConfig("sqlite", str(tmp_path))),
     ):
         pass
