@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -84,16 +83,6 @@ def test_a_killed_coordinator_leaves_it_to_the_next(fresh):
     with opened(fresh) as database:
         assert postmaster(fresh) == server
         assert optuna.get_all_study_names(database.storage) == ["s"]
-    assert postmaster(fresh) is None
-
-
-def test_a_killed_server_is_started_again_in_mid_study(fresh):
-    with opened(fresh) as database:
-        study = optuna.create_study(study_name="s", storage=database.storage)
-        study.tell(study.ask(), 1.0)
-        os.kill(postmaster(fresh), signal.SIGKILL)
-        study.tell(study.ask(), 2.0)
-        assert [trial.value for trial in study.trials] == [1.0, 2.0]
     assert postmaster(fresh) is None
 
 

@@ -2,14 +2,10 @@
 
 import re
 
-import optuna
 import pytest
 
-from codes.storage import opened
-from codes.tuning.ledger import counts
 from tests.command import SMALL, run
 from tests.storage.conftest import local_config, postmaster
-from tests.tuning.studies import held_workers, hold, launch, release, until
 
 OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, password: sesame}\n"
 
@@ -31,27 +27,6 @@ def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder,
         assert postmaster(local_config(open_folder / "study")) is None
         written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
         assert secret not in first.stdout + first.stderr and not any(secret.encode() in text for text in written)
-
-
-@pytest.mark.slow
-def test_two_coordinators_share_a_study_on_a_server_and_one_is_killed(tmp_path, fresh):
-    server = ["storage=postgres", f"storage.data_dir={fresh.data_dir}", "pruner=none", "trials=9"]
-    hold(tmp_path)
-    first = launch(tmp_path, "held", *server)
-    held_workers(tmp_path)
-    release(tmp_path)
-    second = launch(tmp_path, "held", *server, "devices=[cpu,cpu]")
-    until(lambda: len(list(tmp_path.glob("out/models/*"))) == 8)  # the ninth trial is held by the first
-    first.kill()
-    first.communicate()
-    out, err = second.communicate(timeout=60)
-    assert second.returncode == 0, err
-    assert "run by others too" in out and "1 trials of it are closed as crashed" in out
-    assert postmaster(fresh) is None, "the last one has stopped the server"
-    with opened(fresh) as database:
-        study = optuna.load_study(study_name="robertson_MultiONet", storage=database.storage)
-        ended = counts(study.trials)
-    assert {outcome.value: number for outcome, number in ended.items()} == {"complete": 9, "crashed": 1}
 
 
 @pytest.mark.parametrize("arguments", [["+postgres_config.host=localhost"], ["--config-dir", ".", "+experiment=older"]])

@@ -10,6 +10,7 @@ import optuna
 from hydra import compose, initialize_config_dir
 
 from codes import cli, resolvers, schema
+from codes.files import write_atomically
 from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
 from codes.tuning.study import run_study
@@ -73,10 +74,12 @@ def held_workers(folder, number=1):
     return [int(file.name.rpartition("_")[2]) for file in files]
 
 
-def hold(folder):
-    """Have every trial of the study in ``folder`` stay where it is."""
+def hold(folder, stage=""):
+    """Have every trial of the study in ``folder`` stay where it is, or at a ``stage``, from now on."""
     Path(folder, "out").mkdir(exist_ok=True)
-    Path(folder, "out", "hold").touch()
+    for file in Path(folder, "out").glob("held_*"):
+        file.unlink()
+    write_atomically(Path(folder, "out", "hold"), stage)
 
 
 def release(folder):

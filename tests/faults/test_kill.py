@@ -4,11 +4,12 @@ import csv
 import os
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 
 import pytest
 from optuna.trial import TrialState
 
+from codes.storage.locks import claiming
 from codes.tuning.ledger import record_of
 from tests.tuning.studies import held_workers, hold, is_gone, launch, outcomes, release, study_in, until
 
@@ -54,34 +55,80 @@ def test_a_killed_coordinator_leaves_no_worker_and_its_study_goes_on(start, tmp_
     assert sum(found.values()) == 4
 
 
+@contextmanager
+def held_while_told(folder):
+    """The result is there, but cannot be written: somebody else writes."""
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        number = study_in(folder).trials[-1].number
+        hold(folder)
+        until(lambda: (folder / f"out/models/{number}/device").exists())
+        yield
+
+
+@contextmanager
+def held_before_asking(folder):
+    """It is somebody else's turn to take a trial."""
+    number = len(study_in(folder).trials)
+    with claiming(folder / "study.db", "robertson_MultiONet"):
+        hold(folder)
+        until(lambda: study_in(folder).trials[-1].state is TrialState.COMPLETE)
+        yield
+        assert len(study_in(folder).trials) == number
+
+
+@contextmanager
+def held_before_signing(folder):
+    """A trial has been made, and the database computes for ever when it is told whose it is."""
+    endless = "SELECT count(*) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n)"
+    new = "BEFORE INSERT ON trial_user_attributes WHEN NEW.key = 'claim'"
+    number = len(study_in(folder).trials)
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as other:
+        other.execute(f"CREATE TRIGGER stop {new} BEGIN {endless}; END")
+        hold(folder)
+        until(lambda: len(study_in(folder).trials) > number)
+        yield
+        other.execute("DROP TRIGGER stop")
+
+
+STAGES = {  # in the worker: of itself; in the coordinator: by what it waits for
+    "train": lambda folder: nullcontext(),
+    "save": lambda folder: nullcontext(),
+    "tell": held_while_told,
+    "ask": held_before_asking,
+    "sign": held_before_signing,
+}
+
+
 @pytest.mark.parametrize("who", ["coordinator", "worker", "both"])
-@pytest.mark.parametrize("stage", ["train", "save", "tell"])
-def test_a_kill_at_any_stage_of_a_trial(stage, who, start, tmp_path):
-    runner = {"train": "held", "save": "held_while_saving", "tell": "held_before_its_result"}[stage]
+def test_a_kill_at_every_stage_of_a_trial(who, start, tmp_path):
+    study = None
+    for stage, held in STAGES.items():
+        if (who, stage) == ("worker", "sign"):
+            continue  # it has nothing to do meanwhile, as in "ask"
+        hold(tmp_path, stage)
+        study = study or start("held_at_a_stage", "trials=6", "pruner=none")
+        (worker,) = held_workers(tmp_path)
+        with held(tmp_path):
+            if who != "coordinator":
+                os.kill(worker, signal.SIGKILL)
+            if who != "worker":
+                study.kill()
+                study.communicate()
+                study = None
+        until(lambda pid=worker: is_gone(pid))
     hold(tmp_path)
-    study = start(runner, "trials=3", "pruner=none")
-    (worker,) = held_workers(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
-        if stage == "tell":
-            other.execute("BEGIN EXCLUSIVE")  # the result is there, but cannot be written
-            release(tmp_path)
-            until(lambda: (tmp_path / "out/models/0/device").exists())
-        if who != "coordinator":
-            os.kill(worker, signal.SIGKILL)
-        if who != "worker":
-            study.kill()
-            study.communicate()
-    if stage != "tell":
-        release(tmp_path)
-    until(lambda: is_gone(worker) or who == "worker")
-    last = start(runner, "trials=3", "pruner=none") if who != "worker" else study
-    _, err = finish(last)
-    assert last.returncode == 0, err
+    study = study or start("held_at_a_stage", "trials=6", "pruner=none")
+    _, err = finish(study)
+    assert study.returncode == 0, err
     found = outcomes(tmp_path)
-    assert found.pop("complete") == 3 and found in ({}, {"crashed": 1})
+    assert found.pop("complete") == 6 and 2 <= found.pop("crashed") <= 4 and not found
     with (tmp_path / "out/trials.csv").open() as file:
-        listed = [row["model"] for row in csv.DictReader(file) if row["model"]]
-    assert len(listed) == 3 and all((tmp_path / "out" / model / "device").exists() for model in listed)
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == list(range(len(study_in(tmp_path).trials)))
+    listed = [row["model"] for row in rows if row["model"]]
+    assert len(listed) == 6 and all((tmp_path / "out" / model / "device").exists() for model in listed)
+    assert all(record_of(trial)["reason"] for trial in study_in(tmp_path).get_trials(states=[TrialState.FAIL]))
 
 
 def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
@@ -95,6 +142,18 @@ def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
     assert outcomes(tmp_path) == {"crashed": 1, "complete": 3}
     assert "killed by SIGKILL" in record_of(study_in(tmp_path).trials[0])["reason"]
     assert is_gone(worker)
+
+
+def test_a_worker_that_is_stopped_for_longer_than_its_deadline_costs_its_trial_only(tmp_path):
+    hold(tmp_path)
+    study = launch(tmp_path, "held", "trials=2", "pruner=none", "deadline=2")
+    (worker,) = held_workers(tmp_path)
+    os.kill(worker, signal.SIGSTOP)
+    release(tmp_path)
+    _, err = study.communicate(timeout=60)
+    assert study.returncode == 0, err
+    assert outcomes(tmp_path) == {"crashed": 1, "complete": 2}
+    assert "gave no sign of life for 2 s" in record_of(study_in(tmp_path).trials[0])["reason"]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,32 @@
+"""Configs that are kept with a study and come from elsewhere."""
+
+from contextlib import suppress
+
+import pytest
+from omegaconf.errors import OmegaConfBaseException
+
+from codes.errors import UserError
+from codes.tuning.changes import KEPT
+from codes.tuning.study import run_study
+from tests.tuning.studies import RUNNERS, composed, study_in
+
+HOSTILE = {  # what stands in a stored config, and what an attacker writes instead
+    "a tag of Python": ("seed: 42", "seed: !!python/object/apply:os.mkdir ['{made}']"),
+    "a target": ("_target_: optuna.samplers.TPESampler", "_target_: tests.tuning.runners.mark\n  path: '{made}'"),
+    "an argument": ("seed: 42", "seed:\n  _target_: tests.tuning.runners.mark\n  path: '{made}'"),
+}
+
+
+@pytest.mark.parametrize("policy", ["abort", "reuse"])
+@pytest.mark.parametrize("way", HOSTILE)
+def test_a_stored_config_from_elsewhere_runs_nothing(way, policy, tmp_path):
+    run_study(composed(tmp_path, "trials=1", "pruner=none"), RUNNERS + "quadratic")
+    study = study_in(tmp_path)
+    honest, hostile = HOSTILE[way]
+    text = study.user_attrs[KEPT]
+    assert honest in text
+    study.set_user_attr(KEPT, text.replace(honest, hostile.format(made=tmp_path / "made")))
+    config = composed(tmp_path, "trials=2", "pruner=none", f"on_config_change={policy}")
+    with suppress(UserError, OmegaConfBaseException):  # or what is stored is not used
+        run_study(config, RUNNERS + "quadratic")
+    assert not (tmp_path / "made").exists()
