@@ -1,10 +1,10 @@
-"""Writing to the storages without training: ``python -m benchmarks.storage``, about ten minutes.
+"""Writing to the storages without training: ``python -m benchmarks.storage``, about six minutes.
 
 Clients ask for trials with four parameters, report twenty times and tell, as fast as the storage lets them: threads of
 one process, as the slots of a coordinator are, or processes. Each storage is measured as ``storage=`` configures it and
-as Optuna does by default for the same database, one after the other on the same disk and server, each time with a new
-study. Target: no errors, and with 8 slots twice the reports per second of Optuna's default. At the end of each storage
-its rates with more and more finished trials in the study.
+as Optuna does by default for the same database, in turns on the same disk and server, each with a new study. Target: no
+errors, and with 8 slots twice the reports per second of Optuna's default. At the end of each storage its rates with
+more and more finished trials in the study. Other lines of the results file stay there.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -35,6 +37,7 @@ REPORTS = 20  # of each trial
 PARAMETERS = 4
 STUDY = "benchmark"
 SLOTS = 8  # that the growth is measured with
+TURNS = 3
 PATIENCE = 120.0  # seconds for all clients to open the storage
 
 
@@ -74,15 +77,14 @@ def client(place: Place, start: Any, seconds: float, results: Any) -> None:
         results.put(_write(study, seconds))
 
 
-def _write(study: optuna.Study, seconds: float, enough: float = float("inf")) -> Count:
-    """Write trials for some time, or until there are ``enough`` in the study."""
+def _write(study: optuna.Study, seconds: float) -> Count:
+    """Write trials for some time."""
     study.sampler = optuna.samplers.RandomSampler()
-    trials = reports = errors = number = 0
+    trials = reports = errors = 0
     begin = time.monotonic()
-    while time.monotonic() - begin < seconds and number < enough:
+    while time.monotonic() - begin < seconds:
         try:
             trial = study.ask()
-            number = trial.number
             for index in range(PARAMETERS):
                 trial.suggest_float(f"x{index}", 0, 1)
             for step in range(REPORTS):
@@ -133,20 +135,42 @@ def measure(kind: str, place: Place, clients: int, seconds: float, threads: bool
     return Load(kind, isinstance(place, Default), threads, clients, trials / taken, reports / taken, errors, finished)
 
 
+def compare(kind: str, places: Sequence[Place], clients: int, seconds: float, threads: bool) -> list[Load]:
+    """Loads on the studies in ``places``, which take turns, so that what else the machine does hits all of them."""
+    turns = [[measure(kind, place, clients, seconds / TURNS, threads) for place in places] for _ in range(TURNS)]
+    return [_mean(loads) for loads in zip(*turns, strict=True)]
+
+
+def _mean(loads: Sequence[Load]) -> Load:
+    trials, reports = fmean(load.trials_per_second for load in loads), fmean(load.reports_per_second for load in loads)
+    errors = sum(load.errors for load in loads)
+    return replace(loads[0], trials_per_second=trials, reports_per_second=reports, errors=errors)
+
+
 def grow(kind: str, place: Place, numbers: Sequence[int], seconds: float) -> Iterator[Load]:
     """Load of ``SLOTS`` slots when the study in ``place`` has so many trials."""
     for number in numbers:
         with place() as storage:
             study = optuna.create_study(study_name=STUDY, storage=storage, load_if_exists=True)
-            _threads(study, SLOTS, float("inf"), enough=number)
+            lacking = number - len(study.get_trials(deepcopy=False))
+            with ThreadPoolExecutor(SLOTS) as pool:
+                list(pool.map(study.add_trial, [_finished()] * lacking))
         yield measure(kind, place, SLOTS, seconds, threads=True)
 
 
-def _threads(study: optuna.Study, clients: int, seconds: float, enough: float = float("inf")) -> list[Count]:
+def _finished() -> optuna.trial.FrozenTrial:
+    """A trial as ``_write`` leaves it."""
+    names = [f"x{index}" for index in range(PARAMETERS)]
+    space: dict[str, Any] = dict.fromkeys(names, optuna.distributions.FloatDistribution(0, 1))
+    reports = dict.fromkeys(range(REPORTS), 0.5)
+    return optuna.create_trial(
+        params=dict.fromkeys(names, 0.5), distributions=space, value=0.5, intermediate_values=reports
+    )
+
+
+def _threads(study: optuna.Study, clients: int, seconds: float) -> list[Count]:
     counts: list[Count] = []
-    workers = [
-        threading.Thread(target=lambda: counts.append(_write(study, seconds, enough - clients))) for _ in range(clients)
-    ]
+    workers = [threading.Thread(target=lambda: counts.append(_write(study, seconds))) for _ in range(clients)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -204,11 +228,13 @@ def places() -> Iterator[Places]:
             database="postgres",
             sslmode="prefer",
             connect_timeout=10,
-            pool_size=4,
+            pool_size=8,
             retry_for=60,
             data_dir=str(folder / "postgres"),
             keep_running=False,
         )
+        with opened(server), (folder / "postgres/data/postgresql.conf").open("a") as settings:
+            settings.write("max_connections = 300\n")  # for 32 coordinators of nine each; from the next start on
         with opened(server):
             yield Places(folder, server)
 
@@ -224,15 +250,22 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print("storage   as       clients       trials/s  reports/s  errors  times default")
     with places() as new:
-        loads = [load for kind in arguments.storages for load in _loads(kind, new, arguments)]
-    facts = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "optuna": optuna.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps({**facts, "loads": [asdict(load) for load in loads]}, indent=1) + "\n")
+        for kind in arguments.storages:
+            for load in _loads(kind, new, arguments):
+                keep(load, arguments.output)
+
+
+def keep(load: Load, path: Path) -> None:
+    """Put ``load`` among the results, in the place of an earlier one of its kind."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    name = (
+        f"{load.storage} {'default' if load.default else 'ours'}, {load.clients} {_who(load)}, {load.finished} trials"
+    )
+    facts = {"date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    facts |= {"machine": machine, "python": platform.python_version(), "optuna": optuna.__version__}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(kept | {name: asdict(load) | facts}, indent=1) + "\n")
 
 
 def _loads(kind: str, new: Places, arguments: argparse.Namespace) -> Iterator[Load]:
@@ -240,8 +273,7 @@ def _loads(kind: str, new: Places, arguments: argparse.Namespace) -> Iterator[Lo
         for clients in arguments.clients:
             if clients == 1 and not threads:
                 continue  # one thread is one process
-            default = measure(kind, new.default(kind), clients, arguments.seconds, threads)
-            ours = measure(kind, new.ours(kind), clients, arguments.seconds, threads)
+            default, ours = compare(kind, [new.default(kind), new.ours(kind)], clients, arguments.seconds, threads)
             print(_line(default))
             print(_line(ours), f"{ours.reports_per_second / max(default.reports_per_second, 1e-9):14.1f}", flush=True)
             yield from (default, ours)
@@ -250,8 +282,12 @@ def _loads(kind: str, new: Places, arguments: argparse.Namespace) -> Iterator[Lo
         yield load
 
 
+def _who(load: Load) -> str:
+    return "slots" if load.threads else "processes"
+
+
 def _line(load: Load) -> str:
-    who = f"{load.clients} {'slots' if load.threads else 'processes'}"
+    who = f"{load.clients} {_who(load)}"
     how = "default" if load.default else "ours"
     rates = f"{load.trials_per_second:9.1f}  {load.reports_per_second:9.0f}"
     return f"{load.storage:9} {how:8} {who:12} {rates}  {load.errors:6}"
