@@ -87,3 +87,5 @@ def _check_name(key: str, name: str | None) -> None:
     size = len(name.encode(errors="surrogatepass"))
     if not 0 < size <= NAME_LIMIT or "\0" in name:
         raise UserError(f"{key}: must have 1 to {NAME_LIMIT} bytes, and no NUL, but is {name!r} ({size} bytes)")
+    if name == "$user":  # in quotes too it means a schema that is called as the user is
+        raise UserError(f"{key}: must be a name, but is {name!r}; leave it out for the server's choice")

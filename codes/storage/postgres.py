@@ -91,7 +91,7 @@ def _make_database(connect: Connect) -> None:
         connect().close()
         return
     if not _is_missing(connect):
-        connect().close()  # made by another coordinator just now, or another error than this, which it tells
+        _enter(connect)  # made by another coordinator just now, or another error than this, which it tells
         return
     with connect.session("postgres") as cursor:
         try:
@@ -99,8 +99,17 @@ def _make_database(connect: Connect) -> None:
         except (errors.DuplicateDatabase, errors.UniqueViolation):
             pass  # by another coordinator just now
         except errors.InsufficientPrivilege as error:
-            request = f"CREATE DATABASE {_quoted(connect.database)} OWNER {_quoted(connect.user())};"
-            raise _ask_for(connect, "there is no such database, and it may not be made", request) from error
+            raise _ask_for_database(connect) from error
+
+
+def _enter(connect: Connect) -> None:
+    """Raise what the server says; where it is that there is no such database, `postgres` is closed to us too."""
+    try:
+        connect().close()
+    except psycopg2.OperationalError as error:
+        if f'database "{connect.database}" does not exist' in str(error):
+            raise _ask_for_database(connect) from error
+        raise
 
 
 def _is_missing(connect: Connect) -> bool:
@@ -173,6 +182,12 @@ def _root(error: BaseException) -> str:
 
 def _ask_for(connect: Connect, problem: str, request: str) -> UserError:
     return UserError(f"storage {connect.address()}: {problem}; ask the server's administrator for\n    {request}")
+
+
+def _ask_for_database(connect: Connect) -> UserError:
+    owner = f" OWNER {_quoted(connect.user())}" if connect.user() else ""
+    request = f"CREATE DATABASE {_quoted(connect.database)}{owner};"
+    return _ask_for(connect, "there is no such database, and it may not be made", request)
 
 
 def _quoted(name: str) -> str:

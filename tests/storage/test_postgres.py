@@ -51,6 +51,11 @@ def test_odd_names_are_names(foreign, config):
         assert cursor.fetchall() == [(ODD,)]
     with pytest.raises(UserError, match=r"storage.schema: .*63 bytes"), opened(replace(odd, schema="ü" * 32)):
         pass
+    with (
+        pytest.raises(UserError, match=r"storage.schema: must be a name, but is '\$user'"),
+        opened(replace(odd, schema="$user")),
+    ):
+        pass
 
 
 def test_where_the_password_comes_from(foreign, config, monkeypatch, tmp_path):
@@ -73,19 +78,22 @@ def test_where_the_password_comes_from(foreign, config, monkeypatch, tmp_path):
     study_in(replace(config, password=None))
 
 
-@pytest.mark.parametrize("missing", ["database", "schema", "tables"])
+@pytest.mark.parametrize("missing", ["database", "database and postgres", "schema", "tables"])
 def test_missing_rights_name_the_lines_that_grant_them(foreign, missing):
     """What the message asks the administrator for is all that is needed."""
     changes = {"database": f"guest {missing}", "schema": "a b" if missing == "schema" else None}
     with guest(foreign, **changes) as (cursor, config):
         cursor.execute(f'DROP DATABASE IF EXISTS "{config.database}" WITH (FORCE)')
-        if missing != "database":
+        if "database" not in missing:
             cursor.execute(f'CREATE DATABASE "{config.database}"')
+        if "postgres" in missing:
+            cursor.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
         with pytest.raises(UserError, match="administrator") as refused:
             study_in(config)
-        with administrator(foreign, "postgres" if missing == "database" else config.database) as there:
+        with administrator(foreign, "postgres" if "database" in missing else config.database) as there:
             there.execute(str(refused.value).splitlines()[-1])
         study_in(config)
+        cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
         cursor.execute(f'DROP DATABASE "{config.database}" WITH (FORCE)')
 
 
