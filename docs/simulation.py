@@ -4,7 +4,7 @@ Robertson's three species react in a row of cells and diffuse between them. Each
 of the diffusion, the reaction in every cell by itself, the other half. Only who computes the reaction changes: SciPy
 cell by cell, SciPy for all cells at once, or a surrogate that was trained on reactions of the length of one time step.
 
-Five minutes on one core, into ``outputs/simulation``; a second call takes the surrogate that is there.
+A few minutes on one core, into ``outputs/simulation``; a second call takes the surrogate that is there.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--trajectories", type=int, default=20_000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=400)
     given = parser.parse_args()
     folder = given.folder.resolve()
     model = folder / "trained"

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from codes import storage
-from codes.results.opening import study_names
+from codes.results.opening import compose_tune, study_names
 from codes.schema import FileStorageConfig, StorageConfig
 from codes.tuning.changes import kept_config
 from codes.tuning.front import best_trials, knee
@@ -58,9 +60,14 @@ COLUMNS = ("study", "valid", "running", "coordinators", "ETA", "best", "ended", 
 
 
 def found_storages(root: Path) -> list[StorageConfig]:
-    """Files with studies under ``root/tuned``, as ``tune.py`` makes them by default."""
+    """Files with studies under ``root/tuned``, and a private server's in ``root/postgres``, as by default."""
     pairs = [(backend, path) for backend, name in FILES.items() for path in sorted(root.glob(f"tuned/*/{name}"))]
-    return [FileStorageConfig(backend, str(path)) for backend, path in pairs]  # type: ignore[arg-type]
+    found: list[StorageConfig] = [FileStorageConfig(backend, str(path)) for backend, path in pairs]  # type: ignore[arg-type]
+    if (root / "postgres/data").is_dir():
+        composed = compose_tune(["storage=postgres", "storage.mode=local", f"storage.data_dir='{root / 'postgres'}'"])
+        server: Any = OmegaConf.to_object(composed.storage)
+        found.append(server)
+    return found
 
 
 def statuses(config: StorageConfig, tuning_id: str | None = None) -> Iterator[Status]:

@@ -34,20 +34,26 @@ def interrupted(process):
     return True
 
 
-def test_it_serves_the_studies_of_the_storage(tmp_path):
-    run_study(composed(tmp_path, "trials=2", "pruner=none"), RUNNERS + "quadratic")
+def served(*arguments):
+    """The studies that the dashboard says it has, and what it prints until Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "codes.dashboard", f"storage.path={tmp_path}/study.db", f"port={port}"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+    command = [sys.executable, "-m", "codes.dashboard", *arguments, f"port={port}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            assert "robertson_MultiONet" in until(lambda: answer(f"http://127.0.0.1:{port}/api/studies"))
+            studies = until(lambda: answer(f"http://127.0.0.1:{port}/api/studies"))
         finally:
             until(lambda: interrupted(process))
-        out, _ = process.communicate(timeout=30)
-    assert f"http://127.0.0.1:{port}/" in out
+        printed, _ = process.communicate(timeout=30)
+    assert f"http://127.0.0.1:{port}/" in printed
+    return studies, printed
+
+
+def test_it_serves_the_studies_of_the_storage(tmp_path):
+    run_study(composed(tmp_path, "trials=2", "pruner=none"), RUNNERS + "quadratic")
+    studies, _ = served(f"storage.path={tmp_path}/study.db")
+    assert "robertson_MultiONet" in studies
 
 
 def test_a_port_that_is_none(tmp_path):

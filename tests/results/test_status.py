@@ -1,5 +1,8 @@
 """What is told of studies that run, have ended, or have died."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from codes.results.status import found_storages, statuses
@@ -20,7 +23,9 @@ def test_a_study_that_runs_and_is_killed(tmp_path):
     hold(tmp_path)
     process = launch(tmp_path, "held", "trials=40", "devices=[cpu,cpu]", "pruner=none")
     held_workers(tmp_path, 2)
-    running = status(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as writer:
+        writer.execute("BEGIN IMMEDIATE")  # whoever writes waits for nobody who looks, and the other way round
+        running = status(tmp_path)
     assert (running.valid, running.target, running.running, running.slots) == (3, 40, 2, 2)
     assert len(running.coordinators) == 1 and running.seconds_left > 0
     process.kill()
@@ -47,4 +52,7 @@ def test_all_studies_under_outputs_and_none(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     run_study(composed(folder, "trials=2", "pruner=none"), RUNNERS + "quadratic")
     assert [settings.path for settings in found_storages(tmp_path / "outputs")] == [str(folder / "study.db")]
+    (tmp_path / "outputs/postgres/data").mkdir(parents=True)  # of a private server
+    assert [settings.backend for settings in found_storages(tmp_path / "outputs")] == ["sqlite", "postgres"]
+    (tmp_path / "outputs/postgres/data").rmdir()
     assert "robertson_MultiONet" in main({}, []) and "2/2" in main({}, ["tuning_id=robertson"])

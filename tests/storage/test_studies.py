@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from codes.status import main as status
 from tests.command import SMALL, run
+from tests.results.test_dashboard import served
 from tests.storage.conftest import local_config, postmaster
 
 OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, password: sesame}\n"
@@ -12,7 +14,7 @@ OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, passw
 
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["journal", "postgres", "sqlite"])
-def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder, request):
+def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder, request, monkeypatch):
     arguments = [*SMALL, "surrogate=FullyConnected", f"storage={storage}", "devices=[cpu]", "pruner=none"]
     if storage == "postgres":
         request.getfixturevalue("binaries")
@@ -22,8 +24,13 @@ def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder,
     again = run("tune.py", *arguments, "trials=1", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "is finished, it has 1 valid trials of 1" in again.stdout
+    where = [text for text in arguments if text.startswith("storage")]
+    monkeypatch.chdir(tmp_path)
+    assert re.search(r"robertson_FullyConnected +1/1 ", status({}, where))
     if storage == "postgres":
         secret = (open_folder / "study/password").read_text()
+        studies, printed = served(*where)
+        assert "robertson_FullyConnected" in studies and secret not in printed
         assert postmaster(local_config(open_folder / "study")) is None
         written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
         assert secret not in first.stdout + first.stderr and not any(secret.encode() in text for text in written)
