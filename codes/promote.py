@@ -24,7 +24,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
 
     folder, _ = split_config_dir(overrides)
     with opened_study(overrides) as kept:
-        trial = select(kept.trials(), kept.objective, values["pick"])
+        trial = select(kept.study, values["pick"])
         path, difference = promote(kept, trial, folder or CONF)
         both = scores(kept, trial)
         dataset, surrogate = kept.config.dataset.name, kept.config.surrogate.name

@@ -22,7 +22,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     with opened_study(overrides) as kept:
         trials = kept.trials()
         if values["trial"] == AUTO:
-            trial = select(trials, kept.objective)
+            trial = select(kept.study)
         else:
             numbered = {str(trial.number): trial for trial in trials}
             if values["trial"] not in numbered:

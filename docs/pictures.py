@@ -65,13 +65,13 @@ def draw_trials(axes: Axes, kept: Kept, name: str) -> None:
         sorted((trial.values for trial in pareto_front(kept.trials(), kept.objective)), key=lambda v: v[1])
     )
     axes.step(1e3 * front[:, 1], front[:, 0], ".-", where="post", color=COLOURS[name], label=name)
-    error, time = select(kept.trials(), kept.objective, "knee").values
+    error, time = select(kept.study, "knee").values
     axes.plot(1e3 * time, error, "o", markersize=11, markerfacecolor="none", color=COLOURS[name])
 
 
 def draw_prediction(axes: Axes, kept: Kept, name: str) -> None:
     """The first trajectory of ``val``: truth as lines, the prediction of the knee as dots."""
-    knee = select(kept.trials(), kept.objective, "knee")
+    knee = select(kept.study, "knee")
     folder = kept_model(kept.folder, knee.number)
     assert folder is not None  # models of the front are kept
     settings: Any = OmegaConf.to_object(kept.config.dataset)

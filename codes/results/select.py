@@ -2,21 +2,35 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+import optuna
 from optuna.trial import FrozenTrial
 
 from codes.errors import UserError
 from codes.metrics import METRICS
+from codes.tuning.changes import kept_config
 from codes.tuning.front import accuracy_of, best_trials, knee, metric_of, pareto_front
 from codes.tuning.ledger import outcome_of
-from codes.tuning.objective import Objective
+from codes.tuning.objective import Objective, read_objective
 from codes.tuning.outcomes import Outcome
 
 PICKS = "best, knee, fastest_within=<error>, most_accurate_within=<seconds>, or the number of a trial"
 AUTO = "auto"  # what a study asks for: its best trial, or with several objectives its knee
 
 
-def select(trials: Iterable[FrozenTrial], objective: Objective, pick: str | int = AUTO) -> FrozenTrial:
+def select(study: optuna.Study, pick: str | int = AUTO) -> FrozenTrial:
+    """The complete trial of a study of ``tune.py`` that ``pick`` stands for, as :func:`choose` says.
+
+    Raises ``UserError`` where there is no such trial, or the study is of somebody else.
+    """
+    config = kept_config(study, Path("."))
+    if config is None:
+        raise UserError(f"study {study.study_name} keeps no configuration, so that its objective is not known")
+    return choose(study.get_trials(deepcopy=False), read_objective(config), pick)
+
+
+def choose(trials: Iterable[FrozenTrial], objective: Objective, pick: str | int = AUTO) -> FrozenTrial:
     """The complete trial that ``pick`` stands for.
 
     ================================  =========================================================================

@@ -104,7 +104,7 @@ def test_what_defaults_could_not_say_is_refused(folder, monkeypatch):
     monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
     where = ["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny"]
     with opened_study(where) as kept:
-        trial = select(kept.trials(), kept.objective)
+        trial = select(kept.study)
         kept.config.dataset.normalise = "disable"
         with pytest.raises(UserError, match=r"dataset\.normalise=disable, which dataset=tiny does not say"):
             promote(kept, trial, folder / "mine")

@@ -6,9 +6,11 @@ import optuna
 import pytest
 
 from codes.errors import UserError
-from codes.results.select import knee_stability, select
+from codes.results.select import choose, knee_stability, select
 from codes.tuning.front import knee, pareto_front
 from codes.tuning.objective import Objective
+from codes.tuning.study import run_study
+from tests.tuning.studies import RUNNERS, composed, study_in
 
 SINGLE = Objective(("lae99",), epochs=100)
 DUAL = Objective(("lae99", "inference_time"), epochs=100)
@@ -47,7 +49,7 @@ KNOWN = [
 def test_pick(objective, pick, number):
     tempting = [(1e-9, 1e-9)] * 2
     rejected = trials(*tempting, outcome="time_pruned", objective=objective, first=5)  # COMPLETE for Optuna
-    assert select([*rejected, *trials(*POINTS, objective=objective)], objective, pick).number == number
+    assert choose([*rejected, *trials(*POINTS, objective=objective)], objective, pick).number == number
 
 
 REFUSED = {
@@ -69,13 +71,13 @@ def test_refused(message, recwarn):
     objective, pick = REFUSED[message]
     rejected = trials((1e-9, 1e-9), outcome="time_pruned", objective=objective, first=5)
     with pytest.raises(UserError, match=message):
-        select([*trials(*POINTS, objective=objective), *rejected], objective, pick)
+        choose([*trials(*POINTS, objective=objective), *rejected], objective, pick)
 
 
 @pytest.mark.parametrize("outcome", ["pruned", "diverged", "time_pruned", "out_of_memory", "crashed", "failed"])
 def test_without_a_complete_trial_nothing_is_chosen(outcome):
     with pytest.raises(UserError, match="no trial of the study is complete"):
-        select(trials(*POINTS, outcome=outcome), DUAL, "knee")
+        choose(trials(*POINTS, outcome=outcome), DUAL, "knee")
     assert knee_stability(trials(*POINTS, outcome=outcome), DUAL) == {}
 
 
@@ -95,3 +97,13 @@ def test_stability_is_the_share_of_all_resamples():
 
 def test_a_knee_that_beats_all_others_is_stable():
     assert knee_stability(trials((1, 1), *[(2 + n, 2 + n) for n in range(9)]), DUAL)[0] == 1
+
+
+def test_a_study_is_asked_by_what_it_was_started_for(tmp_path):
+    run_study(composed(tmp_path, "trials=3", "pruner=none"), RUNNERS + "quadratic")
+    study = study_in(tmp_path)
+    assert select(study).number == select(study, "best").number == study.best_trial.number
+    with pytest.raises(UserError, match="pick=knee needs several objectives"):
+        select(study, "knee")
+    with pytest.raises(UserError, match="keeps no configuration"):
+        select(optuna.create_study(study_name="of somebody else"))
