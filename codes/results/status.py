@@ -1,6 +1,6 @@
 """How studies are getting on: read only, nothing is locked or written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from codes import storage
 from codes.results.opening import compose_tune, study_names
+from codes.results.scores import VAL
 from codes.schema import FileStorageConfig, StorageConfig
 from codes.tuning.changes import kept_config
 from codes.tuning.front import best_trials, knee
 from codes.tuning.ledger import counts, outcome_of, record_of
-from codes.tuning.objective import read_objective
+from codes.tuning.objective import ACCURACY, read_objective
 from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.pace import as_time
 from codes.tuning.presence import Presence
@@ -98,10 +99,17 @@ def status_of(study: optuna.Study) -> Status | None:
     best = ""
     if leading:
         chosen = leading[0] if objective.is_single else knee(leading, objective)
+        val = study.user_attrs.get(f"{VAL}{chosen.number}", {})
         pairs = zip(objective.metrics, chosen.values, strict=True)
-        best = ", ".join(f"{name} {value:.4g}" for name, value in pairs) + f" (trial {chosen.number})"
+        best = ", ".join(_score(name, value, val) for name, value in pairs) + f" (trial {chosen.number})"
     running = sum(trial.state is TrialState.RUNNING for trial in trials)
     return Status(study.study_name, valid, target, ended, running, best, [*told], slots, left, _last_error(trials))
+
+
+def _score(name: str, value: float, val: Mapping[str, float]) -> str:
+    """An accuracy is that on ``test``; the one on ``val`` stands beside it once it is known."""
+    known = f", {val[name]:.4g} on val" if name in val else ""
+    return f"{name} {value:.4g}{' on test' if name in ACCURACY else ''}{known}"
 
 
 def _last_error(trials: list[FrozenTrial]) -> str:

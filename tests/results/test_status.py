@@ -5,11 +5,12 @@ from contextlib import closing
 
 import pytest
 
+from codes.results.scores import VAL
 from codes.results.status import found_storages, statuses
 from codes.schema import FileStorageConfig
 from codes.status import main
 from codes.tuning.study import run_study
-from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, release
+from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, release, study_in
 
 
 def status(folder):
@@ -41,7 +42,11 @@ def test_outcomes_best_and_last_error(tmp_path):
         zip(("study", "valid", "running", "live", "eta", "best", "ended", "error"), status(tmp_path).row(), strict=True)
     )
     assert (row["study"], row["valid"], row["running"], row["eta"]) == ("robertson_MultiONet", "5/5", "0", "")
-    assert row["best"].startswith("lae99 1.") and "2 crashed" in row["ended"]
+    assert row["best"].startswith("lae99 1.") and " on test (trial" in row["best"]
+    study = study_in(tmp_path)
+    study.set_user_attr(f"{VAL}{study.best_trial.number}", {"lae99": 1.25})
+    assert " on test, 1.25 on val (trial" in status(tmp_path).best
+    assert "2 crashed" in row["ended"]
     assert row["error"].startswith("trial 8: the worker ended with exit code 3")
 
 
