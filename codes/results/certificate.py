@@ -140,6 +140,8 @@ class Certificate:
         seeds = "New seeds: median (least to greatest) of trainings that no choice has seen."
         lines = [f"{seeds} Times: median (95 % interval) for the whole test split."]
         better = "; ".join(self.improvement())
+        if self.chosen is not None and self.chosen == self.start:
+            lines.append(f"Trial {self.chosen}, where the study started, is still the best: nothing better was found.")
         if better:
             lines.append(f"Trial {self.chosen} against trial {self.start}, where the study started: {better}.")
         if "device" in self.timing:

@@ -72,6 +72,11 @@ def test_which_of_the_best_differ():
     assert line.startswith("Trial 0 against trial 2") and "on val is 0.2" in line
 
 
+def test_a_study_that_found_nothing_better_says_so():
+    found = certified(SINGLE, [(0.5, 1.0), (0.1, 1.0)], spread=0.1)  # the last one is the start
+    assert "Trial 1, where the study started, is still the best" in " ".join(found.notes())
+
+
 def test_a_front_that_new_seeds_turn_around():
     """The trial that looked more accurate had a lucky seed."""
     found = certified(DUAL, [(0.1, 9.0), (0.2, 1.0)], spread=0.01)
