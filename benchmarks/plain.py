@@ -129,6 +129,14 @@ POINTWISE = {"FullyConnected": FullyConnected, "MultiONet": MultiONet}
 LATENT = {"LatentPoly": LatentPoly, "LatentNeuralODE": LatentNeuralODE}
 
 
+def warm_up() -> None:
+    """A process's first backward pass and optimiser step, which import and set up."""
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+
+
 def train(config: TrainConfig, data: PreparedData) -> float:
     """LAE99 on the test split after ``trainer.epochs``, evaluated as often as ours are."""
     torch.manual_seed(config.seed)

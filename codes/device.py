@@ -1,7 +1,6 @@
-"""Devices: their names, checked against this machine, their models and their memory. PyTorch is imported when asked."""
+"""Devices: their names, checked against this machine, and their models. PyTorch is imported when asked."""
 
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,44 +41,18 @@ def device_model(name: str) -> str:
         import torch
 
         return torch.cuda.get_device_name(name)
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_maker() -> str:
+    """Who made the processor, for example ``GenuineIntel`` or ``AuthenticAMD``, as far as the system says."""
+    return _cpuinfo("vendor_id") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first processor, or nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-class PeakMemory:
-    """Most memory that this process has held on a device since ``start``, in bytes.
-
-    On a GPU what PyTorch allocated there. On the CPU the resident memory of the process, where the system counts it
-    from a chosen moment on (Linux), elsewhere from its start.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
-        self.device = device
-
-    def start(self) -> None:
-        """Count from now on."""
-        if self.on_gpu:
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self.device)
-        elif sys.platform == "linux":
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): reset the peak of the resident set
-
-    def read(self) -> int:
-        """Bytes so far."""
-        if self.on_gpu:
-            import torch
-
-            return torch.cuda.max_memory_allocated(self.device)
-        if sys.platform == "linux":
-            status = Path("/proc/self/status").read_text().splitlines()
-            return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")

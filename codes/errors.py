@@ -15,6 +15,10 @@ class StopTraining(Exception):
         self.reason = reason
 
 
+class TooLarge(UserError, MemoryError):
+    """A training would need more memory than there is."""
+
+
 class DataReplaced(UserError):
     """The data are no longer those that the study was started with: each further trial would end in the same way."""
 

@@ -133,6 +133,7 @@ class TrainerConfig:
     checkpoint_every: int = limited(NOT_NEGATIVE)  # epochs between checkpoints that trainer.resume starts from; 0: none
     resume: bool = MISSING
     latency_repeats: int = limited(COUNT)
+    check_memory: bool = True  # a training that would need more than there is ends before it starts
     threads: Optional[int] = limited(COUNT, None)  # CPU threads; null: PyTorch's choice
 
 

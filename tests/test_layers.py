@@ -18,6 +18,7 @@ LAYERS = {
     "secrets": 0,
     "console": 0,
     "device": 0,
+    "memory": 0,
     "limits": 0,
     "bounds": 0,
     "data": 1,

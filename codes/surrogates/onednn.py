@@ -1,4 +1,4 @@
-"""A linear layer whose large products on a CPU are done by oneDNN."""
+"""A linear layer whose large products on a CPU that is not Intel's are done by oneDNN."""
 
 from typing import Any
 
@@ -7,16 +7,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from codes.device import cpu_maker
+
+# MKL has its best kernels for the processors of its maker only; there oneDNN takes up to half as long again.
+MKL_IS_SLOW = "intel" not in cpu_maker().lower()
 # Multiply-adds from which oneDNN pays: below, its fixed cost of 10 us is too much; at 20 times as many it takes half.
 FEWEST = 2**19
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``, to rounding, in half the time where it is large and on a CPU.
+    """``nn.Linear``, to rounding, in half the time where it is large and on a CPU that is not Intel's.
 
-    PyTorch multiplies float32 matrices on x86 by MKL, which reaches half of what a processor that is not Intel's can
-    do (docs/performance.md). oneDNN, which every PyTorch for x86 brings for its convolutions, reaches it. Which of the
-    two multiplies depends on shapes only, so the same training gives the same bits.
+    PyTorch multiplies float32 matrices on x86 by MKL, which reaches half of what such a processor can do
+    (docs/performance.md). oneDNN, which every PyTorch for x86 brings for its convolutions, reaches it. Which of the two
+    multiplies depends on shapes and the processor only, so the same training gives the same bits.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,8 +29,8 @@ class Linear(nn.Linear):
         return super().forward(x)
 
     def is_large(self, x: Tensor) -> bool:
-        """Whether oneDNN is there and worth its start; in an exported program, which is for any size, it is not."""
-        if torch.compiler.is_exporting():
+        """Whether oneDNN is there, better than MKL, and worth its start; a program that is exported is for any size."""
+        if torch.compiler.is_exporting() or not MKL_IS_SLOW:
             return False
         if not (x.is_cpu and x.dtype == torch.float32 and x.numel() * self.out_features >= FEWEST):
             return False

@@ -21,6 +21,7 @@ FREE = {
     "dataset.n_parameters",
     "trainer.resume",
     "trainer.checkpoint_every",
+    "trainer.check_memory",
     "trainer.latency_repeats",
     "trainer.threads",
 }

@@ -61,18 +61,22 @@ def evaluate(
     """
     errors = torch.empty(split.x.shape, dtype=torch.float32, device=split.x.device)
     sums = torch.zeros(3, dtype=torch.float64, device=split.x.device)
-    scale = torch.as_tensor(transform.error_scale, dtype=torch.float32, device=split.x.device)
     with inference(model), divergence():
         for part, predicted in predictions(model, split, t):
-            truth = split.x[part]
-            torch.mul((predicted - truth).abs_(), scale, out=errors[part])
-            physical = (transform.inverse(predicted.double()) - transform.inverse(truth.double())).abs_()
-            sums += torch.stack((errors[part].sum(dtype=torch.float64), physical.sum(), physical.square_().sum()))
+            errors[part], sums_of_part = slice_errors(predicted, split.x[part], transform)
+            sums += sums_of_part
     means = (sums / split.x.numel()).tolist()
     if not math.isfinite(means[0]):
         raise Diverged("diverged: a prediction of the evaluation is NaN or infinite")
     lae = percentile(errors.cpu().numpy().ravel(), target_percentile)
     return dict(zip(ACCURACY, (lae, *means), strict=True))
+
+
+def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
+    """Errors ``e`` of normalised predictions; the sums [3] of ``e``, of errors in data units, and of their squares."""
+    errors = (predicted - truth).abs_().mul_(transform.error_scale.to(predicted.device, torch.float32))
+    physical = (transform.inverse(predicted.double()) - transform.inverse(truth.double())).abs_()
+    return errors, torch.stack((errors.sum(dtype=torch.float64), physical.sum(), physical.square_().sum()))
 
 
 def percentile(values: NDArray[np.float32], percent: float) -> float:

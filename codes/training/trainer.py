@@ -17,6 +17,7 @@ from tqdm import tqdm
 from codes import surrogates
 from codes.data import PreparedData
 from codes.errors import Diverged, UserError
+from codes.memory import keep_freed
 from codes.metrics import direction
 from codes.schema import TrainConfig
 from codes.surrogates.base import Surrogate
@@ -30,6 +31,7 @@ from codes.training.checkpoint import (
 )
 from codes.training.checks import check_config
 from codes.training.evaluation import ACCURACY, divergence, evaluate
+from codes.training.footprint import check_fits
 from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer, criterion
 
@@ -79,13 +81,16 @@ def train(
     and propagates. Checkpoints go to ``folder``. One training at a time per process: it owns the thread count and,
     inside a fork that is undone at the end, the global random generators; on the CPU the same seed gives the same
     result bit for bit. Raises ``UserError`` for a value out of range, ``Diverged`` for a NaN or infinite loss or
-    prediction, or for an ODE solver that gave up.
+    prediction, or for an ODE solver that gave up, ``TooLarge`` where memory would not suffice (``footprint``).
     """
     check_config(config)
     if folder is None and (config.trainer.resume or config.trainer.checkpoint_every):
         raise UserError("trainer.resume and trainer.checkpoint_every need a folder to keep the checkpoint in")
     device = torch.device(device)
+    keep_freed()
     with seeded(config.seed, device), cpu_threads(config.trainer.threads), divergence():
+        if config.trainer.check_memory:
+            check_fits(config, data, device)
         run = _Run(config, data.to(device), device, folder and folder / CHECKPOINT)
         run.train(report, progress)
         return run.result()

@@ -31,6 +31,7 @@ NOT_KEPT = ("storage", "on_config_change")
 HARMLESS: tuple[str, ...] = ("trials", "max_invalid", "devices", "device", "warm_start", "time_pruning", "keep_models")
 HARMLESS += ("deadline",)
 HARMLESS += ("tuning_id", "study_name", "output_dir", "dataset.data_dir", "trainer.checkpoint_every", "trainer.resume")
+HARMLESS += ("trainer.check_memory",)
 HARMLESS += ("fine", "known", "explore")  # they made the search space, which is compared itself
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
 ABSENT = object()

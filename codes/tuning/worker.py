@@ -23,8 +23,9 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import resolvers
-from codes.device import PeakMemory, device_model
+from codes.device import device_model
 from codes.errors import DataReplaced, Diverged, StopTraining, UserError
+from codes.memory import PeakMemory, give_back
 from codes.tuning.outcomes import Outcome, Verdict
 
 Report = Callable[[int, dict[str, float]], None]
@@ -204,6 +205,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _release_memory() -> None:
     gc.collect()
+    give_back()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

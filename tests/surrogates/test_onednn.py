@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from codes.surrogates import onednn
 from codes.surrogates.onednn import FEWEST, Linear
 
 SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 32, 5), ((7,), 3, 4)]
+
+
+@pytest.fixture(autouse=True)
+def not_intel(monkeypatch):
+    """oneDNN is right on every processor, whoever made it."""
+    monkeypatch.setattr(onednn, "MKL_IS_SLOW", True)
 
 
 @pytest.mark.parametrize(("rows", "n_in", "n_out"), SHAPES)
@@ -26,12 +33,15 @@ def test_values_and_gradients_are_those_of_torch_to_rounding(rows, n_in, n_out, 
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_large_layers_are_multiplied_by_onednn():
+def test_large_layers_are_multiplied_by_onednn_where_mkl_is_slow(monkeypatch):
     layer = Linear(128, 64)
     rows = FEWEST // (128 * 64)
     on_x86 = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     assert layer.is_large(torch.randn(rows, 128)) is on_x86
     assert not layer.is_large(torch.randn(rows - 1, 128))
+    monkeypatch.setattr(onednn, "MKL_IS_SLOW", False)
+    assert not layer.is_large(torch.randn(rows, 128))
+    monkeypatch.setattr(onednn, "MKL_IS_SLOW", True)
     assert not layer.double().is_large(torch.randn(rows, 128, dtype=torch.float64))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from codes.errors import Diverged, UserError
+from codes.errors import Diverged, TooLarge, UserError
 
 
 def quadratic(config, report, folder):
@@ -47,7 +47,7 @@ def in_turn(config, report, folder):
     if number == 1:
         raise Diverged("diverged: the loss is nan in epoch 3")
     if number == 2:
-        raise MemoryError
+        raise TooLarge("out of memory: the training would need about 9000 MiB")
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 4:

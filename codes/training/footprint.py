@@ -1,0 +1,92 @@
+"""How much memory a training will need, from shapes alone, and whether there is as much."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from codes import surrogates
+from codes.data import PreparedData, TensorSplit
+from codes.errors import TooLarge
+from codes.memory import available
+from codes.schema import TrainConfig
+from codes.training.batches import Batches, chunks, plan_blocks
+from codes.training.evaluation import inference, slice_errors
+from codes.training.optim import criterion
+
+MIB = 2**20
+# What is resident beyond the tensors: libraries' own buffers, and holes between pieces of different sizes. Measured
+# (tests/training/test_footprint.py) 1.0 to 1.9 times the tensors, and up to 25 MiB where they are few.
+MARGIN, LIBRARIES = 1.5, 32 * MIB
+
+
+def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) -> None:
+    """Raise ``TooLarge`` where a training is predicted to need more memory than this process can get on ``device``.
+
+    On a host that gives memory before it has it (Linux), the kernel would kill the process instead.
+    """
+    there = available(str(device))
+    if there is None:
+        return
+    needed = round(MARGIN * footprint(config, data)) + LIBRARIES
+    if needed > there:
+        raise TooLarge(
+            f"out of memory: the training would need about {needed // MIB} MiB on {device}, where {there // MIB} MiB "
+            "are available; take a smaller network or trainer.batch_size, or trainer.check_memory=false to try it"
+        )
+
+
+def footprint(config: TrainConfig, data: PreparedData) -> int:
+    """Bytes that a training holds at its peak, besides its data: a step and an evaluation on tensors without values."""
+    data = data.to("meta")
+    with Allocations() as memory:
+        with torch.device("meta"):
+            model = surrogates.build(config.surrogate, data.spec)
+        weights = memory.held
+        blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
+        largest = torch.empty(-(-blocks.n_trajectories // blocks.n_groups), dtype=torch.long, device="meta")
+        times = torch.empty(-(-blocks.n_times // blocks.n_chunks), dtype=torch.long, device="meta")
+        batch = Batches(data, blocks).gather(largest, None if blocks.n_chunks == 1 else times)
+        model.loss(*batch, criterion(config.surrogate)).backward()
+        del batch
+        _evaluate_slice(model, data)
+    kept = 1 + (2 if config.surrogate.optimizer == "adamw" else 1)  # the best weights, and the optimiser's state
+    return memory.peak + kept * weights + 4 * data.test.x.numel()
+
+
+def _evaluate_slice(model: surrogates.Surrogate, data: PreparedData) -> None:
+    part = next(chunks(len(data.test), len(data.t)))
+    p = None if data.test.p is None else data.test.p[part]
+    split = TensorSplit(data.test.x[part], p)
+    with inference(model):
+        slice_errors(model(split.x[:, 0], data.t, p), split.x, data.transform)
+
+
+class Allocations(TorchDispatchMode):
+    """Inside, the bytes of all tensors that were made inside are counted: ``held`` now, and at the ``peak``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        self.held += storage.nbytes()
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self._freed, storage.nbytes())
+
+    def _freed(self, size: int) -> None:
+        self.held -= size
