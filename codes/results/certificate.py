@@ -18,7 +18,7 @@ from codes.results.statistics import median_interval, p_independent, p_paired, r
 from codes.tuning.front import accuracy_of, best_trials, knee, metric_of
 from codes.tuning.ledger import outcome_of
 from codes.tuning.objective import Objective
-from codes.tuning.outcomes import Outcome
+from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.warm_start import KNOWN
 
 PREFIX = "certified:"
@@ -172,7 +172,7 @@ def certified_trials(trials: Sequence[FrozenTrial], objective: Objective, k: int
 
 def start_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """The composed configuration, which a study tries first: defaults, or in a fine stage its centre."""
-    return next((trial for trial in trials if KNOWN in trial.user_attrs and trial.state.is_finished()), None)
+    return next((trial for trial in trials if KNOWN in trial.user_attrs and outcome_of(trial) in VALID), None)
 
 
 def read_certificate(study: optuna.Study, trials: Sequence[FrozenTrial], objective: Objective) -> Certificate | None:

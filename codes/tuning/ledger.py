@@ -14,6 +14,7 @@ from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.presence import Presence
 
 OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a trial
+AGAIN = "again"  # of one that was queued anew after a crash
 RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory")
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
@@ -79,6 +80,7 @@ class Ledger:
     def settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> bool:
         """Close ``trial``, complete for Optuna if there are ``values``; its outcome first, so that none ends without.
 
+        What it tried waits anew if it was a queued configuration that was interrupted, or crashed for the first time.
         False if it was closed before, by another coordinator that took this one for dead: that stays.
         """
         fields = asdict(verdict)
@@ -94,6 +96,16 @@ class Ledger:
     def _tell(self, trial: Trial, outcome: Outcome, values: Sequence[float]) -> None:
         state = TrialState.COMPLETE if values else STATES[outcome]
         self.study.tell(trial, values=list(values) or None, state=state)
+        if outcome in (Outcome.CRASHED, Outcome.INTERRUPTED):
+            self._queue_again(self.study._storage.get_trial(trial._trial_id), outcome)
+
+    def _queue_again(self, lost: FrozenTrial, outcome: Outcome) -> None:
+        queued = lost.system_attrs.get("fixed_params")
+        crashed = outcome is Outcome.CRASHED
+        if queued is None or (crashed and AGAIN in lost.user_attrs):
+            return
+        kept = {key: value for key, value in lost.user_attrs.items() if key not in (OUTCOME, RECORD, CLAIM)}
+        self.study.enqueue_trial(queued, user_attrs=kept | ({AGAIN: True} if crashed else {}))
 
     def close_dead(self) -> int:
         """Close the trials that dead coordinators left RUNNING; how many of them are closed as ``crashed``.

@@ -6,11 +6,14 @@ import signal
 import sqlite3
 from contextlib import closing, contextmanager, nullcontext
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from codes.storage.locks import claiming
+from codes.storage.sqlite import open_file
 from codes.tuning.ledger import record_of
+from codes.tuning.warm_start import KNOWN
 from tests.tuning.studies import held_workers, hold, is_gone, launch, outcomes, release, study_in, until
 
 pytestmark = pytest.mark.slow  # each starts one to three coordinators
@@ -133,6 +136,8 @@ def test_a_kill_at_every_stage_of_a_trial(who, start, tmp_path):
 
 def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
     hold(tmp_path)
+    queue = optuna.create_study(study_name="robertson_MultiONet", storage=open_file(tmp_path / "study.db"))
+    queue.enqueue_trial({"learning_rate": 0.002}, user_attrs={KNOWN: "a promoted optimum"})
     study = start("held", "trials=3", "pruner=none")
     (worker,) = held_workers(tmp_path)
     release(tmp_path)
@@ -140,7 +145,10 @@ def test_a_killed_worker_costs_its_trial_only(start, tmp_path):
     _, err = finish(study)
     assert study.returncode == 0, err
     assert outcomes(tmp_path) == {"crashed": 1, "complete": 3}
-    assert "killed by SIGKILL" in record_of(study_in(tmp_path).trials[0])["reason"]
+    lost, again, other = study_in(tmp_path).trials[:3]
+    assert "killed by SIGKILL" in record_of(lost)["reason"]
+    assert lost.params == again.params == {"learning_rate": 0.002} != other.params
+    assert again.user_attrs[KNOWN] == "a promoted optimum"
     assert is_gone(worker)
 
 

@@ -1,12 +1,16 @@
 """Known configurations are the first trials of a study, exactly as they are, or left out with the reason."""
 
 import csv
+from contextlib import nullcontext
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
 
+from codes.tuning.ledger import Ledger
+from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.plan import plan_study
+from codes.tuning.presence import Presence
 from codes.tuning.study import run_study
 from codes.tuning.warm_start import enqueue_known
 from tests.command import SMALL
@@ -62,6 +66,31 @@ def test_a_second_launch_before_the_first_trial_adds_nothing(tmp_path):
     enqueue_known(study, plan.space, config, {"composed": config})
     sampled(plan, {"composed": config}, 0, study)
     assert len(study.trials) == 1
+
+
+ENDS = {  # of the first trial, and of those after it, and which of all these try what was queued
+    "a crash": ([Outcome.CRASHED, Outcome.CRASHED, Outcome.COMPLETE], [True, True, False]),
+    "Ctrl-C": ([Outcome.INTERRUPTED] * 3, [True, True, True]),
+    "both": ([Outcome.INTERRUPTED, Outcome.CRASHED, Outcome.INTERRUPTED, Outcome.CRASHED], [True] * 4 + [False]),
+    "a result": ([Outcome.COMPLETE, Outcome.COMPLETE], [True, False]),
+    "an error": ([Outcome.FAILED, Outcome.COMPLETE], [True, False]),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_one_that_is_lost_through_no_fault_of_its_own_is_tried_again(way, tmp_path):
+    config = composed(tmp_path)
+    plan, study = plan_study(config), optuna.create_study()
+    enqueue_known(study, plan.space, config, {"composed": config})
+    ledger = Ledger(study, 9, Presence(study), nullcontext)
+    outcomes, tried = ENDS[way]
+    for outcome in [*outcomes, Outcome.COMPLETE][: len(tried)]:
+        trial = ledger.claim("cpu", "a CPU", 42)
+        plan.space.sample(trial, config)
+        ledger.settle(trial, Verdict(outcome), [1.0] if outcome is Outcome.COMPLETE else [])
+    assert ["known" in trial.user_attrs for trial in study.trials][: len(tried)] == tried
+    rates = [trial.params["learning_rate"] for trial in study.trials[: len(tried)]]
+    assert [rate == config.surrogate.learning_rate for rate in rates] == tried
 
 
 LEFT_OUT = {
