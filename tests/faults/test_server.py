@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from functools import partial
 
 import optuna
 import pytest
@@ -42,8 +43,10 @@ def test_a_study_outlives_the_death_of_its_server_twice(server, tmp_path):
     command = [sys.executable, str(ROOT / "tune.py"), *STUDY, *place]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as study:
+        models = partial(tmp_path.glob, "outputs/tuned/*/*/models/*")
         for goal in (1, 4):
-            until(lambda number=goal: len(list(tmp_path.glob("outputs/tuned/*/*/models/*"))) >= number, 120)
+            until(lambda number=goal: len(list(models())) >= number or study.poll() is not None, 120)
+            assert study.poll() is None, study.communicate()
             os.kill(postmaster(config), signal.SIGKILL)
             start()
         _, err = study.communicate(timeout=120)

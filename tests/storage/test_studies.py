@@ -13,7 +13,7 @@ OLDER = "# @package _global_\npostgres_config: {host: localhost, user: me, passw
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["journal", "postgres", "sqlite"])
+@pytest.mark.parametrize("storage", ["journal", "postgres"])  # sqlite is what all other studies use
 def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder, request, monkeypatch):
     arguments = [*SMALL, "surrogate=FullyConnected", f"storage={storage}", "devices=[cpu]", "pruner=none"]
     if storage == "postgres":
