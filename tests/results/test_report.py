@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from omegaconf import OmegaConf
 
 from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
@@ -14,7 +15,7 @@ from codes.results.report.findings import read
 from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
-from codes.storage import opened
+from codes.storage import existing
 from codes.tuning.study import run_study
 from tests.results.test_select import POINTS, trials
 from tests.tuning.studies import RUNNERS, composed
@@ -131,7 +132,7 @@ def test_what_ran_out_of_time_is_never_on_a_front(dual):
 @pytest.mark.slow
 def test_pages_in_a_browser(studies, tmp_path):
     config = compose_tune([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"])
-    with opened(config.storage) as database:
+    with existing(OmegaConf.to_object(config.storage)) as database:
         pages = write_reports(config, database)
     assert [page.parent.name for page in pages] == ["LatentPoly", "MultiONet", studies.name]
     for page in pages:
