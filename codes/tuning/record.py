@@ -15,6 +15,6 @@ def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
     return {
         "study": plan.name,
         "valid": f"{ledger.valid()}/{ledger.target}",
-        "best": values,
+        "best on test": values,
         "trials": ", ".join(f"{number} {outcome.value}" for outcome, number in counts(trials).items()),
     }
