@@ -9,6 +9,7 @@ import optuna
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from optuna._gp import batched_lbfgsb
 from optuna.samplers import CmaEsSampler
 from optuna.samplers._tpe import _truncnorm
 from scipy import special
@@ -83,6 +84,10 @@ def test_a_sampler_works_on_conditional_spaces_and_resumes(name, surrogate, tmp_
     both = proposals(plan, study, 2)
     assert both[:12] == first
     assert not any(params in first[:2] for params in both[12:])
+
+
+def test_what_the_gaussian_process_needs_is_installed():
+    assert batched_lbfgsb._greenlet_imports.is_successful()
 
 
 @pytest.mark.slow
