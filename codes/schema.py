@@ -239,6 +239,12 @@ class TuneConfig(TrainConfig):
     explore: Optional[dict[str, Any]] = None  # fine stage: the search space that is narrowed
 
 
+# What trials that train together may differ in; whatever else they are, they are alike (codes/training/population.py).
+OF_A_MEMBER = (
+    "seed",
+    *("surrogate.learning_rate", "surrogate.regularization_factor", "surrogate.optimizer", "surrogate.momentum"),
+    *("surrogate.scheduler", "surrogate.poly_power", "surrogate.eta_min", "surrogate.loss", "surrogate.beta"),
+)
 SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {
     "MultiONet": MultiONetConfig,
     "FullyConnected": FullyConnectedConfig,

@@ -24,12 +24,17 @@ class Surrogate(nn.Module):
 
     Attributes:
         pointwise: each (trajectory, time) pair is a training sample of its own; otherwise a whole trajectory is one.
+        stackable: K models can be one: with parameters [K, ...] (:func:`codes.surrogates.stack.stacked`), ``forward``
+            and ``loss`` take x0 [K, B, Q], t [K, T], p [K, B, P], x [K, B, T, Q], and give [K, B, T, Q] and [K].
+        stacked: this is such a model.
 
     Raises:
         UserError: a hyperparameter breaks a rule.
     """
 
     pointwise: ClassVar[bool] = True
+    stackable: ClassVar[bool] = False
+    stacked: bool = False
 
     def __init__(self, config: SurrogateConfig, spec: DataSpec) -> None:
         super().__init__()
@@ -54,16 +59,22 @@ class Surrogate(nn.Module):
         raise NotImplementedError
 
     def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
-        """The scalar that training minimises: ``criterion`` of the prediction against the states ``x`` [B, T, Q]."""
+        """The scalar that training minimises: ``criterion`` of the prediction against the states ``x`` [B, T, Q].
+
+        Of a stacked model ``criterion`` gives one scalar per model, [K].
+        """
         return criterion(self(x0, t, p), x)
 
     def check_inputs(self, x0: Tensor, t: Tensor, p: Tensor | None) -> None:
-        """Raise a UserError unless ``x0`` is [B, Q], ``t`` is [T] and ``p`` is [B, P], or None for P = 0."""
-        if x0.ndim != 2 or x0.shape[1] != self.spec.n_quantities:
+        """Raise a UserError unless ``x0`` is [B, Q], ``t`` is [T] and ``p`` is [B, P], or None for P = 0.
+
+        Of a stacked model each has a dimension more.
+        """
+        if x0.ndim != 2 + self.stacked or x0.shape[-1] != self.spec.n_quantities:
             raise UserError(f"x0: must have shape [B, {self.spec.n_quantities}] but has {list(x0.shape)}")
-        if t.ndim != 1:
+        if t.ndim != 1 + self.stacked:
             raise UserError(f"t: must have shape [T] but has {list(t.shape)}")
-        wanted = [x0.shape[0], self.spec.n_parameters] if self.spec.n_parameters else None
+        wanted = [*x0.shape[:-1], self.spec.n_parameters] if self.spec.n_parameters else None
         given = None if p is None else list(p.shape)
         if given != wanted:
             rule = f"must have shape {wanted}" if wanted else "must be left out, the dataset has none,"

@@ -1,5 +1,7 @@
 """FullyConnected: one network from state, time and parameters to the state at that time."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from codes.schema import DataSpec, FullyConnectedConfig
@@ -15,6 +17,7 @@ class FullyConnected(Surrogate):
     The first layer is evaluated once per time and once per trajectory, and added; only the rest sees every pair.
     """
 
+    stackable: ClassVar[bool] = True
     config: FullyConnectedConfig
 
     def __init__(self, config: FullyConnectedConfig, spec: DataSpec) -> None:
@@ -30,4 +33,4 @@ class FullyConnected(Surrogate):
 
     def forward(self, x0: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
         self.check_inputs(x0, t, p)
-        return self.net(t[:, None], self.net.condition(join(x0, p))[:, None])
+        return self.net(t[..., None, :, None], self.net.condition(join(x0, p)).unsqueeze(-2))

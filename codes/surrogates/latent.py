@@ -12,13 +12,13 @@ from codes.surrogates.layers import join, mlp
 
 
 def time_derivative(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Differences :math:`(x_{i+1} - x_i) / (t_{i+1} - t_i)` [B, T - 1, Q] of x [B, T, Q], and their times [T - 1].
+    r"""Differences :math:`(x_{i+1} - x_i) / (t_{i+1} - t_i)` [..., T-1, Q] of x [..., T, Q], and their times [T-1].
 
     Each is the derivative half way between its two times, to second order in their distance on an even grid.
     """
     # as many columns as x: to broadcast along its short last dimension takes five times as long
-    rates = torch.diff(t).reciprocal()[:, None].repeat(1, x.shape[2])
-    return torch.diff(x, dim=1) * rates, (t[1:] + t[:-1]) / 2
+    rates = torch.diff(t).reciprocal().unsqueeze(-1).repeat(*[1] * t.ndim, x.shape[-1])
+    return torch.diff(x, dim=-2) * rates.unsqueeze(-3), (t[..., 1:] + t[..., :-1]) / 2
 
 
 class LatentSurrogate(Surrogate):
@@ -71,8 +71,9 @@ class LatentSurrogate(Surrogate):
         z0 = self.encode(x0, p)
         z = self.evolve(z0, t, p)
         if self.config.identity_weight:  # one pass through the decoder for both terms
-            decoded = self.decoder(torch.cat([z.flatten(0, 1), z0]))
-            y, y0 = decoded[: -len(z0)].view_as(x), decoded[-len(z0) :]
+            decoded = self.decoder(torch.cat([z.flatten(-3, -2), z0], dim=-2))
+            n = z0.shape[-2]
+            y, y0 = decoded[..., :-n, :].unflatten(-2, z.shape[-3:-1]), decoded[..., -n:, :]
             loss = criterion(y, x) + self.config.identity_weight * criterion(y0, x0)
         else:
             y = self.decoder(z)
@@ -86,6 +87,6 @@ class LatentSurrogate(Surrogate):
         for weight in (self.config.derivative_weight, self.config.curvature_weight):
             (error, _), (truth, t) = time_derivative(error, t), time_derivative(truth, t)
             if weight:
-                scaled = error * (1 + truth.square().mean()).rsqrt()
+                scaled = error * (1 + truth.square().mean(dim=(-3, -2, -1), keepdim=True)).rsqrt()
                 total = total + weight * criterion(scaled, total.new_zeros(()).expand_as(scaled))
         return total

@@ -1,11 +1,14 @@
 """LatentPoly: polynomials of time in a latent space."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from codes.schema import DataSpec, LatentPolyConfig
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import join, mlp
+from codes.surrogates.onednn import Linear
 
 
 def polynomial_basis(t: Tensor, degree: int) -> Tensor:
@@ -16,11 +19,11 @@ def polynomial_basis(t: Tensor, degree: int) -> Tensor:
     They span the same polynomials as :math:`t, t^2, \dots`, but are far from parallel, so that high degrees train.
 
     Args:
-        t: times, [T].
+        t: times, [..., T].
         degree: the highest power of time.
 
     Returns:
-        Values, [T, degree].
+        Values, [..., T, degree].
     """
     s = 2 * t - 1
     values = [torch.ones_like(s), s]
@@ -39,6 +42,7 @@ class LatentPoly(LatentSurrogate):
     ``coeff_network`` they are a network of (z_0, p) instead, and the parameters leave the encoder.
     """
 
+    stackable: ClassVar[bool] = True
     config: LatentPolyConfig
 
     def __init__(self, config: LatentPolyConfig, spec: DataSpec) -> None:
@@ -54,10 +58,10 @@ class LatentPoly(LatentSurrogate):
                 activation=config.activation,
             )
         else:
-            self.coefficients = nn.Linear(config.latent_features, n_coefficients)
+            self.coefficients = Linear(config.latent_features, n_coefficients)
 
     def evolve(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
         """The polynomial at the times ``t``: [B, L] to [B, T, L]."""
         flat = self.coefficients(z0 if self.encode_params else join(z0, p))
         coefficients = flat.unflatten(-1, (self.config.degree, self.config.latent_features))
-        return z0[:, None] + polynomial_basis(t, self.config.degree) @ coefficients
+        return z0.unsqueeze(-2) + polynomial_basis(t, self.config.degree).unsqueeze(-3) @ coefficients

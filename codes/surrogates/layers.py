@@ -18,6 +18,15 @@ def join(x: Tensor, p: Tensor | None) -> Tensor:
     return x if p is None else torch.cat([x, p], dim=-1)
 
 
+class PReLU(nn.PReLU):
+    """``nn.PReLU`` whose slope may be stacked, [K, 1] for inputs [K, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 1:
+            return super().forward(x)
+        return torch.where(x > 0, x, self.weight.view(-1, *[1] * (x.ndim - 1)) * x)
+
+
 def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) -> Linear:
     """A linear layer that ``activation`` follows, with weights drawn from N(0, gain² / n_in)."""
     layer = Linear(n_in, n_out, bias=bias)
@@ -27,9 +36,10 @@ def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) 
 
 def mlp(n_in: int, n_out: int, *, width: int, depth: int, activation: str) -> nn.Sequential:
     """``depth`` hidden layers of ``width`` neurons, each with an activation module of its own, and a linear output."""
+    make = {"PReLU": PReLU}.get(activation, getattr(nn, activation))
     layers: list[nn.Module] = []
     for n_before in [n_in] + [width] * (depth - 1):
-        layers += [hidden_linear(n_before, width, activation), getattr(nn, activation)()]
+        layers += [hidden_linear(n_before, width, activation), make()]
     return nn.Sequential(*layers, Linear(width, n_out))
 
 

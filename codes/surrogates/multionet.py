@@ -1,6 +1,7 @@
 """MultiONet: a deep operator network with several outputs."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class MultiONet(Surrogate):
     Lu et al. 2021, Nature Machine Intelligence 3, 218 (DeepONet); Janssen et al. 2024, arXiv:2410.20886 (MultiONet).
     """
 
+    stackable: ClassVar[bool] = True
     config: MultiONetConfig
 
     def __init__(self, config: MultiONetConfig, spec: DataSpec) -> None:
@@ -46,9 +48,9 @@ class MultiONet(Surrogate):
     def forward(self, x0: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
         self.check_inputs(x0, t, p)
         if p is None or self.config.params_branch:
-            return self._products("bqf,tqf->btq", self.branch(join(x0, p)), self.trunk(t[:, None]))
-        trunk = self.trunk(t[:, None], self.trunk.condition(p)[:, None])
-        return self._products("bqf,btqf->btq", self.branch(x0), trunk)
+            return self._products("...bqf,...tqf->...btq", self.branch(join(x0, p)), self.trunk(t.unsqueeze(-1)))
+        trunk = self.trunk(t[..., None, :, None], self.trunk.condition(p).unsqueeze(-2))
+        return self._products("...bqf,...btqf->...btq", self.branch(x0), trunk)
 
     def _products(self, equation: str, branch: Tensor, trunk: Tensor) -> Tensor:
         shape = (self.spec.n_quantities, self.config.output_factor)

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from codes.device import cpu_maker
 
@@ -24,6 +23,8 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight.ndim == 3:
+            return product_of_each(x, self.weight, self.bias)
         if self.is_large(x):
             return _OneDNN.apply(x, self.weight, self.bias)
         return super().forward(x)
@@ -60,11 +61,15 @@ class _OneDNN(torch.autograd.Function):
             to_weight = product(gradients.t(), rows.t())
         return to_x, to_weight, gradients.sum(0) if ctx.has_bias else None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        return torch.vmap(functional.linear, in_dims)(*inputs), 0
-
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` by oneDNN, without gradients."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def product_of_each(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x[k] @ weight[k].T + bias[k]`` of K models at once: x [K, ..., in], weight [K, out, in] to [K, ..., out]."""
+    rows = x.flatten(1, -2)
+    transposed = weight.transpose(1, 2)
+    result = torch.bmm(rows, transposed) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, transposed)
+    return result.unflatten(1, x.shape[1:-1])

@@ -6,9 +6,11 @@ from codes.training.artifact import save_artifact
 from codes.training.checks import check_config
 from codes.training.evaluation import evaluate
 from codes.training.optim import warm_up
+from codes.training.population import check_population, speed_up, train_population
 from codes.training.predictor import Predictor, load
+from codes.training.progress import TrainResult
 from codes.training.records import write_history, write_metrics
-from codes.training.trainer import TrainResult, train
+from codes.training.trainer import train
 
 __all__ = [
     "METRICS",
@@ -17,10 +19,13 @@ __all__ = [
     "StopTraining",
     "TrainResult",
     "check_config",
+    "check_population",
     "evaluate",
     "load",
     "save_artifact",
+    "speed_up",
     "train",
+    "train_population",
     "warm_up",
     "write_history",
     "write_metrics",

@@ -1,7 +1,7 @@
 """Optimisers with their learning-rate schedules, and losses."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,34 @@ def criterion(config: SurrogateConfig) -> Criterion:
     if config.loss == "mse":
         return functional.mse_loss
     return partial(functional.smooth_l1_loss, beta=config.beta)
+
+
+class StackedCriterion:
+    """The losses of K stacked models, each by its own configuration: [K], means over all that follows K."""
+
+    def __init__(self, configs: Sequence[SurrogateConfig], device: torch.device) -> None:
+        self.squares = torch.tensor([config.loss == "mse" for config in configs], device=device)
+        self.are_all_squares = all(config.loss == "mse" for config in configs)
+        self.beta = torch.tensor([config.beta for config in configs], device=device)
+
+    def __call__(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Losses of predictions [K, ...]."""
+        return self.elementwise(prediction, truth).flatten(1).mean(1)
+
+    def weighted(self, weights: Tensor) -> Criterion:
+        """The same with weights [K, B, T] of the rows of predictions [K, B, T, Q]; those of a model sum to 1."""
+        return lambda prediction, truth: (self.elementwise(prediction, truth).mean(-1) * weights).flatten(1).sum(1)
+
+    def elementwise(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """The loss of each number."""
+        difference = prediction - truth
+        squares = difference.square()
+        if self.are_all_squares:
+            return squares
+        shape = (-1, *[1] * (difference.ndim - 1))
+        beta, distance = self.beta.view(shape), difference.abs()
+        smooth = torch.where(distance < beta, squares / (2 * beta), distance - beta / 2)
+        return torch.where(self.squares.view(shape), squares, smooth)
 
 
 def learning_rate(config: SurrogateConfig, step: int, total: int) -> float:
@@ -72,12 +100,16 @@ class Optimizer:
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of ``loss``."""
+        self.inner.zero_grad()
+        loss.backward()
+        self.apply()
+
+    def apply(self) -> None:
+        """Take one step down the gradients that the parameters have."""
         if not self._averages:
             rate = self.learning_rate
             for group in self.inner.param_groups:
                 group["lr"] = rate
-        self.inner.zero_grad()
-        loss.backward()
         self.inner.step()
         self.steps += 1
 

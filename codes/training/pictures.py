@@ -10,7 +10,7 @@ from torch import Tensor
 from codes.data import PreparedData
 from codes.files import write_atomically
 from codes.training.evaluation import inference
-from codes.training.trainer import TrainResult
+from codes.training.progress import TrainResult
 
 TRAJECTORIES = 3
 QUANTITIES = 10  # as many as there are colours

@@ -8,7 +8,7 @@ import yaml
 
 from codes.files import write_atomically
 from codes.training.evaluation import ACCURACY
-from codes.training.trainer import TrainResult
+from codes.training.progress import TrainResult
 
 HEADER = """\
 # test: chose the weights (and, in a study, the hyperparameters); val: the final score, which no choice has seen.

@@ -1,11 +1,8 @@
 """The one training loop."""
 
 import logging
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,11 +13,9 @@ from tqdm import tqdm
 
 from codes import surrogates
 from codes.data import PreparedData
-from codes.errors import Diverged, UserError
+from codes.errors import UserError
 from codes.memory import keep_freed
-from codes.metrics import direction
 from codes.schema import TrainConfig
-from codes.surrogates.base import Surrogate
 from codes.training.batches import Batches, plan_blocks
 from codes.training.checkpoint import (
     CHECKPOINT,
@@ -30,40 +25,12 @@ from codes.training.checkpoint import (
     save_checkpoint,
 )
 from codes.training.checks import check_config
-from codes.training.evaluation import ACCURACY, divergence, evaluate
+from codes.training.evaluation import divergence
 from codes.training.footprint import check_fits
-from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer, criterion
+from codes.training.progress import Kept, Progress, Report, TrainResult
 
 log = logging.getLogger(__name__)
-
-Report = Callable[[int, dict[str, float]], None]
-
-
-@dataclass
-class TrainResult:
-    """A finished training.
-
-    ``metrics``: accuracy of the kept weights on the ``test`` split, and costs, by the names of ``codes.metrics``.
-    ``history``: a row per evaluation: ``epoch``, ``train_loss`` (mean over that epoch), the accuracy on ``test``,
-    ``learning_rate``, ``seconds`` (of training so far). ``model``: in evaluation mode, with the weights of ``epoch``.
-    """
-
-    metrics: dict[str, float]
-    history: list[dict[str, float]]
-    model: Surrogate
-    epoch: int
-    latency: Latency
-    seconds: float
-
-
-@dataclass
-class Kept:
-    """The weights that the training will return, so far."""
-
-    epoch: int
-    metrics: dict[str, float]
-    weights: dict[str, Tensor]
 
 
 def train(
@@ -115,24 +82,17 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Run:
+class _Run(Progress):
     """State of one training; all of it goes into a checkpoint."""
 
     def __init__(self, config: TrainConfig, data: PreparedData, device: torch.device, checkpoint: Path | None) -> None:
-        self.config, self.trainer = config, config.trainer
-        self.data, self.device, self.checkpoint = data, device, checkpoint
-        self.model = surrogates.build(config.surrogate, data.spec).to(device)
-        blocks = plan_blocks(self.model.pointwise, len(data.train), len(data.t), config.trainer)
+        model = surrogates.build(config.surrogate, data.spec).to(device)
+        blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
+        optimizer = Optimizer(model.parameters(), config.surrogate, config.trainer.epochs * len(blocks))
+        super().__init__(config, data, model, optimizer)
+        self.device, self.checkpoint = device, checkpoint
         self.batches = Batches(data, blocks)
-        self.optimizer = Optimizer(self.model.parameters(), config.surrogate, config.trainer.epochs * len(blocks))
         self.criterion = criterion(config.surrogate)
-        self.order = torch.Generator().manual_seed(config.seed)
-        self.epoch = 0
-        self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
-        self.kept: Kept | None = None
-        first = config.objective.metrics[0]
-        self.chosen_by = first if first in ACCURACY else "lae99"
 
     def train(self, report: Report | None, progress: bool) -> None:
         """All epochs that are left."""
@@ -147,7 +107,7 @@ class _Run:
             while self.epoch < epochs:
                 loss = self.train_epoch()
                 self.epoch += 1
-                if self.epoch % self.trainer.evaluate_every == 0 or self.epoch == epochs:
+                if self.is_evaluated:
                     self.evaluate(loss, report)
                 every = self.trainer.checkpoint_every
                 if self.checkpoint is not None and every and self.epoch % every == 0:
@@ -175,59 +135,6 @@ class _Run:
         self.check(mean)
         self.seconds += perf_counter() - start
         return mean
-
-    def check(self, loss: float) -> None:
-        """Stop at a loss that is not a number."""
-        if not math.isfinite(loss):
-            raise Diverged(f"diverged: the loss is {loss} in epoch {self.epoch + 1}")
-
-    def evaluate(self, loss: float, report: Report | None) -> None:
-        """Add a row to the history, keep the weights if they are to be kept, and report."""
-        with self.optimizer.evaluating():
-            metrics = evaluate(
-                self.model, self.data.test, self.data.t, self.data.transform, self.trainer.target_percentile
-            )
-            if self.is_to_keep(metrics):
-                weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-                self.kept = Kept(self.epoch, metrics, weights)
-        rate = self.optimizer.learning_rate
-        row = {"epoch": self.epoch, "train_loss": loss, **metrics, "learning_rate": rate, "seconds": self.seconds}
-        self.history.append(row)
-        log.debug(", ".join(f"{name} {value:.6g}" for name, value in row.items()))
-        if report is not None:
-            report(self.epoch, {**metrics, **self.costs, **self.early_latency})
-
-    def is_to_keep(self, metrics: dict[str, float]) -> bool:
-        """Whether these are the last weights, or the best so far."""
-        if self.trainer.keep == "last":
-            return self.epoch == self.trainer.epochs
-        if self.kept is None:
-            return True
-        new, old = metrics[self.chosen_by], self.kept.metrics[self.chosen_by]
-        return new < old if direction(self.chosen_by) == "minimize" else new > old
-
-    @property
-    def costs(self) -> dict[str, float]:
-        """Costs that are known at any time."""
-        n_parameters = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        return {"train_time": self.seconds, "n_parameters": n_parameters}
-
-    @cached_property
-    def early_latency(self) -> dict[str, float]:
-        """Inference time at the first evaluation, where it is an objective: a pruner cannot wait for the last one."""
-        if "inference_time" not in self.config.objective.metrics:
-            return {}
-        latency = measure_latency(self.model, self.data.test, self.data.t, FEWEST_REPEATS)
-        return {"inference_time": latency.median}
-
-    def result(self) -> TrainResult:
-        """Load the kept weights and measure what they cost."""
-        assert self.kept is not None  # the last epoch is always evaluated
-        self.model.load_state_dict(self.kept.weights)
-        self.model.eval()
-        latency = measure_latency(self.model, self.data.test, self.data.t, self.trainer.latency_repeats)
-        metrics = {**self.kept.metrics, "inference_time": latency.median, **self.costs}
-        return TrainResult(metrics, self.history, self.model, self.kept.epoch, latency, self.seconds)
 
     def begin_from(self, checkpoint: Path) -> None:
         """Continue from the checkpoint if that is asked for and there is one, else remove it."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from codes.surrogates import onednn
-from codes.surrogates.onednn import FEWEST, Linear
+from codes.surrogates.onednn import FEWEST, Linear, product_of_each
 
 SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 32, 5), ((7,), 3, 4)]
 
@@ -45,16 +45,12 @@ def test_large_layers_are_multiplied_by_onednn_where_mkl_is_slow(monkeypatch):
     assert not layer.double().is_large(torch.randn(rows, 128, dtype=torch.float64))
 
 
-def test_stacked_layers_are_trained_together():
+def test_the_product_of_each_model():
     layers = [Linear(64, 32) for _ in range(3)]
-    stacked, _ = torch.func.stack_module_state(layers)
-    x = torch.randn(3, 512, 64)
-
-    def one(weights, x):
-        return torch.func.functional_call(layers[0], weights, (x,))
-
-    torch.vmap(one)(stacked, x).square().sum().backward()
-    for index, layer in enumerate(layers):
-        layer(x[index]).square().sum().backward()
-        torch.testing.assert_close(stacked["weight"].grad[index], layer.weight.grad, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(stacked["bias"].grad[index], layer.bias.grad, rtol=1e-4, atol=1e-4)
+    weight, bias = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+    x = torch.randn(3, 5, 7, 64)
+    for offset in (bias, None):
+        products = product_of_each(x, weight, offset)
+        for index, layer in enumerate(layers):
+            expected = torch.nn.functional.linear(x[index], layer.weight, None if offset is None else layer.bias)
+            torch.testing.assert_close(products[index], expected, rtol=1e-4, atol=1e-5)

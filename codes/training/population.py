@@ -1,0 +1,182 @@
+"""Several trainings at once: models of one architecture as one stacked model, each trained as if it were alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+from codes import surrogates
+from codes.data import PreparedData
+from codes.errors import Diverged, StopTraining, UserError
+from codes.schema import OF_A_MEMBER, TrainConfig
+from codes.surrogates.base import Surrogate
+from codes.surrogates.stack import flattened, lay_out, stacked
+from codes.training.batches import Batches, plan_blocks
+from codes.training.checks import check_config
+from codes.training.latency import synchronize
+from codes.training.optim import Optimizer, StackedCriterion
+from codes.training.progress import Progress, TrainResult
+from codes.training.stacked_batches import StackedBatches
+from codes.training.trainer import cpu_threads, seeded
+
+MemberReport = Callable[[int, int, dict[str, float]], None]
+Ended = tuple[int, TrainResult | Diverged | StopTraining]
+
+
+def check_population(configs: Sequence[TrainConfig]) -> None:
+    """Refuse with a ``UserError`` what cannot be trained together, and values out of range."""
+    for config in configs:
+        check_config(config)
+    first = configs[0]
+    kind = surrogates.SURROGATES[first.surrogate.name]
+    if not kind.stackable:
+        raise UserError(f"slot.population: {kind.__name__} cannot be stacked, its trials train one by one")
+    if kind.pointwise and kind.loss is not Surrogate.loss:
+        raise UserError(f"slot.population: {kind.__name__} has a loss of its own, its trials train one by one")
+    if first.trainer.resume or first.trainer.checkpoint_every:
+        raise UserError("slot.population: trainer.resume and trainer.checkpoint_every are for one training at a time")
+    for config in configs[1:]:
+        differing = [key for key in shared(first) if shared(config).get(key) != shared(first)[key]]
+        if differing:
+            raise UserError(f"slot.population: trials that train together must agree in {', '.join(differing)}")
+
+
+def shared(config: TrainConfig) -> dict[str, object]:
+    """What all members must have in common, by dotted key."""
+    groups = ("dataset", "surrogate", "trainer", "objective")
+    values = {f"{group}.{key}": value for group in groups for key, value in asdict(getattr(config, group)).items()}
+    return {key: value for key, value in values.items() if key not in OF_A_MEMBER}
+
+
+def train_population(
+    configs: Sequence[TrainConfig],
+    data: PreparedData,
+    device: str | torch.device,
+    report: MemberReport | None = None,
+) -> Iterator[Ended]:
+    """Train one model for each of ``configs``, which differ in ``OF_A_MEMBER`` only; yields each as it ends.
+
+    Each member has the initial weights, the batches and the steps that ``train`` would give it alone, and so the same
+    result but for rounding. ``report(member, epoch, metrics)`` is called after every evaluation; ``StopTraining``
+    raised there ends that member, as ``Diverged`` does, and the others go on without it. ``seconds`` and
+    ``train_time`` of a member are its share of the time: that of each step, divided by the members that took it.
+    """
+    check_population(configs)
+    with cpu_threads(configs[0].trainer.threads):
+        yield from _Population(configs, data, torch.device(device)).train(report)
+
+
+def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str | torch.device) -> float:
+    """How many times as many steps per second ``members`` trainings like ``config`` do together as one by one.
+
+    Both are measured in turn, in some steps after a first one; nothing is kept of them.
+    """
+    check_population([config])
+    with cpu_threads(config.trainer.threads):
+        ways = [_Population([config] * number, data, torch.device(device)) for number in (1, members)]
+        alone, together = _seconds_per_step(ways)
+    return members * alone / together
+
+
+class _Member(Progress):
+    """One training, whose weights are a row of the stack."""
+
+    def __init__(self, index: int, config: TrainConfig, data: PreparedData, model: Surrogate, steps: int) -> None:
+        self.index = index
+        self.row = nn.Parameter(flattened([model])[0])
+        super().__init__(config, data, model, Optimizer([self.row], config.surrogate, steps))
+
+
+class _Population:
+    """Members that train, all as far as each other."""
+
+    def __init__(self, configs: Sequence[TrainConfig], data: PreparedData, device: torch.device) -> None:
+        self.data, self.device, self.trainer = data.to(device), device, configs[0].trainer
+        models = [_built(config, self.data, device) for config in configs]
+        blocks = plan_blocks(models[0].pointwise, len(data.train), len(data.t), self.trainer)
+        self.batches = StackedBatches(Batches(self.data, blocks))
+        steps = self.trainer.epochs * len(blocks)
+        members = zip(configs, models, strict=True)
+        self.stack([_Member(index, config, self.data, model, steps) for index, (config, model) in enumerate(members)])
+
+    def stack(self, members: list[_Member]) -> None:
+        """Go on with ``members``, their weights side by side."""
+        self.members = members
+        rows = torch.stack([member.row.detach() for member in members])
+        self.gradients = torch.zeros_like(rows)
+        self.model = stacked(members[0].model, rows, self.gradients).train()
+        for member, row, gradient in zip(members, rows, self.gradients, strict=True):
+            member.row.data, member.row.grad = row, gradient
+            lay_out(member.model, row)
+        self.criterion = StackedCriterion([member.config.surrogate for member in members], self.device)
+
+    def train(self, report: MemberReport | None) -> Iterator[Ended]:
+        """All epochs, or until no member is left."""
+        for _ in range(self.trainer.epochs):
+            gone = []
+            for member, loss in zip(self.members, self.train_epoch(), strict=True):
+                try:
+                    self.end_epoch(member, loss, report)
+                except (Diverged, StopTraining) as reason:
+                    gone.append(member)
+                    yield member.index, reason
+            if len(gone) == len(self.members):
+                return
+            if gone:
+                self.stack([member for member in self.members if member not in gone])
+        for member in self.members:
+            yield member.index, member.result()
+
+    def train_epoch(self) -> list[float]:
+        """One pass of every member over the training split; mean loss over its rows."""
+        start = perf_counter()
+        totals = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        for losses, rows in self.steps():
+            totals += losses.double() * rows
+        means: list[float] = (totals / len(self.batches.batches.rows)).tolist()
+        share = (perf_counter() - start) / len(self.members)
+        for member in self.members:
+            member.seconds += share
+        return means
+
+    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Losses and numbers of rows, [K], of each step of an epoch."""
+        for batch, rows, weights in self.batches.epoch([member.order for member in self.members]):
+            criterion = self.criterion if weights is None else self.criterion.weighted(weights)
+            losses = self.model.loss(*batch, criterion)
+            self.gradients.zero_()
+            losses.sum().backward()
+            for member in self.members:
+                member.optimizer.apply()
+            yield losses.detach(), rows
+
+    def end_epoch(self, member: _Member, loss: float, report: MemberReport | None) -> None:
+        """Evaluate and report what is due; raises what ends the member."""
+        member.check(loss)
+        member.epoch += 1
+        if member.is_evaluated:
+            member.evaluate(loss, report and (lambda epoch, metrics: report(member.index, epoch, metrics)))
+
+
+def _built(config: TrainConfig, data: PreparedData, device: torch.device) -> Surrogate:
+    with seeded(config.seed, device):
+        return surrogates.build(config.surrogate, data.spec).to(device)
+
+
+def _seconds_per_step(ways: Sequence[_Population], rounds: int = 3, most: int = 5) -> list[float]:
+    """Fastest seconds per step of each of ``ways``, over ``rounds`` in turn of at most ``most`` steps each."""
+    fastest = [float("inf")] * len(ways)
+    for _ in range(rounds):
+        for index, way in enumerate(ways):
+            steps, number = way.steps(), 0
+            next(steps)
+            synchronize(way.device)
+            start = perf_counter()
+            for _ in zip(range(most), steps, strict=False):
+                number += 1
+            synchronize(way.device)
+            if number:
+                fastest[index] = min(fastest[index], (perf_counter() - start) / number)
+    return fastest
