@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,32 @@ def run_trial(config: DictConfig, report: Report, folder: Path) -> dict[str, flo
     result = train(typed, data, device, report, folder=folder, progress=False)
     save_artifact(folder, result.model, typed, data)
     return {**result.metrics, "inference_time_spread": result.latency.spread}  # kept with the trial, no objective
+
+
+def run_together(
+    configs: Sequence[DictConfig], report: Callable[[int, int, dict[str, float]], None], folders: Sequence[Path]
+) -> Iterator[tuple[int, dict[str, float] | Exception]]:
+    """Several trials of a study as one stacked model; yields the metrics of each, or what ended it, as it ends."""
+    from codes.training import TrainResult, check_population, save_artifact, train_population
+
+    typed = [settings(config) for config in configs]
+    check_population(typed)
+    data, device = begin(typed[0])
+    for member, ended in train_population(typed, data, device, report):
+        if isinstance(ended, TrainResult):
+            save_artifact(folders[member], ended.model, typed[member], data)
+            yield member, {**ended.metrics, "inference_time_spread": ended.latency.spread}
+        else:
+            yield member, ended
+
+
+def speed_up_together(config: DictConfig, members: int) -> float:
+    """How many times as fast ``members`` trials of this architecture are together as one by one, measured here."""
+    from codes.training import speed_up
+
+    typed = settings(config)
+    data, device = begin(typed)
+    return speed_up(typed, members, data, device)
 
 
 def warm_up() -> None:

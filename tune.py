@@ -36,6 +36,8 @@ def main(config: DictConfig) -> dict[str, str]:
             runner="train:run_trial",
             prepare=prepare,
             warm_up="train:warm_up",
+            together="train:run_together",
+            speed_up="train:speed_up_together",
             overrides=overrides,
             origins=origins(composed_layers()),
             known=known(config) if config.warm_start else {},
@@ -53,11 +55,21 @@ def prepare(config: DictConfig) -> None:
     """
     from codes.data import file_content, locate, read_spec
 
+    if isinstance(config.slot.population, int) and config.slot.population > 1:
+        check_together(config)
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     path = locate(dataset)
     config.dataset.n_parameters = read_spec(path).n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(path)
+
+
+def check_together(config: DictConfig) -> None:
+    """Refuse trainings that cannot be one stack."""
+    from codes.training import check_population
+    from train import settings
+
+    check_population([settings(config)])
 
 
 def report(config: DictConfig, database: "Database") -> str:

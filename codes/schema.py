@@ -217,11 +217,19 @@ class KnownConfig:
 
 
 @dataclass
+class SlotConfig:
+    """What a device slot does with its trials."""
+
+    population: int | str = MISSING  # trials that train together as one stacked model; auto: where it pays
+
+
+@dataclass
 class TuneConfig(TrainConfig):
     tuning_id: str = MISSING
     study_name: str = MISSING
     output_dir: str = MISSING
     trials: Optional[int] = limited(COUNT)  # valid trials at the end; null: 15 for each tuned parameter
+    slot: SlotConfig = field(default_factory=SlotConfig)
     devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
     search_space: Any = MISSING  # a mapping, or in the fine stage what makes one
     storage: StorageConfig = field(default_factory=StorageConfig)

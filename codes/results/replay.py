@@ -32,7 +32,8 @@ defaults:
 def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     """What ``trial`` was trained with: a typed ``TrainRunConfig`` without interpolations, the data's folder excepted.
 
-    Trained on a CPU with the same number of threads, it gives the same value bit for bit. Its ``device`` is the CPU if
+    Trained on a CPU with the same number of threads, it gives the same value bit for bit, or to rounding if the trial
+    was one of a stack. Its ``device`` is the CPU if
     the trial had one, else ``auto``.
 
     Raises:

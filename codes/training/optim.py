@@ -76,8 +76,8 @@ class Optimizer:
         self.parameters = list(parameters)
         self.inner = self._build()
         self.steps = 0
-        self._averages = config.scheduler == "schedulefree"
-        if self._averages:
+        self.averages = config.scheduler == "schedulefree"
+        if self.averages:
             self.inner.train()
 
     def _build(self) -> Any:
@@ -106,7 +106,7 @@ class Optimizer:
 
     def apply(self) -> None:
         """Take one step down the gradients that the parameters have."""
-        if not self._averages:
+        if not self.averages:
             rate = self.learning_rate
             for group in self.inner.param_groups:
                 group["lr"] = rate
@@ -120,7 +120,7 @@ class Optimizer:
         Schedule-free optimisers train ``y`` and evaluate the average ``x``. Going there and back rounds, so ``y`` is
         restored from a copy: how often a training is evaluated does not change it.
         """
-        if not self._averages:
+        if not self.averages:
             yield
             return
         trained = [parameter.detach().clone() for parameter in self.parameters]

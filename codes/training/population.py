@@ -1,8 +1,8 @@
 """Several trainings at once: models of one architecture as one stacked model, each trained as if it were alone."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from time import perf_counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from time import perf_counter, process_time
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from codes import surrogates
 from codes.data import PreparedData
 from codes.errors import Diverged, StopTraining, UserError
+from codes.memory import keep_freed
 from codes.schema import OF_A_MEMBER, TrainConfig
 from codes.surrogates.base import Surrogate
 from codes.surrogates.stack import flattened, lay_out, stacked
@@ -19,9 +20,11 @@ from codes.training.latency import synchronize
 from codes.training.optim import Optimizer, StackedCriterion
 from codes.training.progress import Progress, TrainResult
 from codes.training.stacked_batches import StackedBatches
-from codes.training.trainer import cpu_threads, seeded
+from codes.training.stacked_optim import StackedOptimizer
+from codes.training.trainer import Run, cpu_threads, seeded
 
 MemberReport = Callable[[int, int, dict[str, float]], None]
+ROUNDS, STEPS, LONGEST_SECONDS = 3, 5, 1.0  # of a measured speed-up
 Ended = tuple[int, TrainResult | Diverged | StopTraining]
 
 
@@ -32,11 +35,11 @@ def check_population(configs: Sequence[TrainConfig]) -> None:
     first = configs[0]
     kind = surrogates.SURROGATES[first.surrogate.name]
     if not kind.stackable:
-        raise UserError(f"slot.population: {kind.__name__} cannot be stacked, its trials train one by one")
+        raise UserError(f"slot.population: must be 1 or auto for {kind.__name__}, whose models cannot be stacked")
     if kind.pointwise and kind.loss is not Surrogate.loss:
-        raise UserError(f"slot.population: {kind.__name__} has a loss of its own, its trials train one by one")
+        raise UserError(f"slot.population: must be 1 or auto for {kind.__name__}, which has a loss of its own")
     if first.trainer.resume or first.trainer.checkpoint_every:
-        raise UserError("slot.population: trainer.resume and trainer.checkpoint_every are for one training at a time")
+        raise UserError("slot.population: must be 1 or auto with trainer.resume or trainer.checkpoint_every")
     for config in configs[1:]:
         differing = [key for key in shared(first) if shared(config).get(key) != shared(first)[key]]
         if differing:
@@ -64,6 +67,7 @@ def train_population(
     ``train_time`` of a member are its share of the time: that of each step, divided by the members that took it.
     """
     check_population(configs)
+    keep_freed()
     with cpu_threads(configs[0].trainer.threads):
         yield from _Population(configs, data, torch.device(device)).train(report)
 
@@ -71,12 +75,17 @@ def train_population(
 def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str | torch.device) -> float:
     """How many times as many steps per second ``members`` trainings like ``config`` do together as one by one.
 
-    Both are measured in turn, in some steps after a first one; nothing is kept of them.
+    Both are measured in turn, in some steps after a first one; nothing is kept of them. On one CPU thread in CPU time,
+    which bears that the machine does other things too.
     """
     check_population([config])
-    with cpu_threads(config.trainer.threads):
-        ways = [_Population([config] * number, data, torch.device(device)) for number in (1, members)]
-        alone, together = _seconds_per_step(ways)
+    device = torch.device(device)
+    clock = process_time if device.type == "cpu" and config.trainer.threads == 1 else perf_counter
+    config = replace(config, surrogate=replace(config.surrogate, learning_rate=1e-9))  # nothing is to diverge here
+    with cpu_threads(config.trainer.threads), seeded(config.seed, device):
+        run = Run(config, data.to(device), device, None)
+        stack = _Population([config] * members, data, device)
+        alone, together = _seconds_per_step([run.steps, stack.steps], device, clock)
     return members * alone / together
 
 
@@ -98,11 +107,13 @@ class _Population:
         blocks = plan_blocks(models[0].pointwise, len(data.train), len(data.t), self.trainer)
         self.batches = StackedBatches(Batches(self.data, blocks))
         steps = self.trainer.epochs * len(blocks)
-        members = zip(configs, models, strict=True)
-        self.stack([_Member(index, config, self.data, model, steps) for index, (config, model) in enumerate(members)])
+        pairs = zip(configs, models, strict=True)
+        members = [_Member(index, config, self.data, model, steps) for index, (config, model) in enumerate(pairs)]
+        rows = self.stack(members)
+        self.optimizer = StackedOptimizer([member.optimizer for member in members], rows, self.gradients)
 
-    def stack(self, members: list[_Member]) -> None:
-        """Go on with ``members``, their weights side by side."""
+    def stack(self, members: list[_Member]) -> Tensor:
+        """Put the weights of ``members`` side by side, [K, N]."""
         self.members = members
         rows = torch.stack([member.row.detach() for member in members])
         self.gradients = torch.zeros_like(rows)
@@ -111,6 +122,13 @@ class _Population:
             member.row.data, member.row.grad = row, gradient
             lay_out(member.model, row)
         self.criterion = StackedCriterion([member.config.surrogate for member in members], self.device)
+        return rows
+
+    def drop(self, gone: Sequence[_Member]) -> None:
+        """Go on without ``gone``."""
+        index = [place for place, member in enumerate(self.members) if member not in gone]
+        rows = self.stack([self.members[place] for place in index])
+        self.optimizer.keep(torch.tensor(index, device=self.device), rows, self.gradients)
 
     def train(self, report: MemberReport | None) -> Iterator[Ended]:
         """All epochs, or until no member is left."""
@@ -125,7 +143,7 @@ class _Population:
             if len(gone) == len(self.members):
                 return
             if gone:
-                self.stack([member for member in self.members if member not in gone])
+                self.drop(gone)
         for member in self.members:
             yield member.index, member.result()
 
@@ -148,8 +166,7 @@ class _Population:
             losses = self.model.loss(*batch, criterion)
             self.gradients.zero_()
             losses.sum().backward()
-            for member in self.members:
-                member.optimizer.apply()
+            self.optimizer.step()
             yield losses.detach(), rows
 
     def end_epoch(self, member: _Member, loss: float, report: MemberReport | None) -> None:
@@ -165,18 +182,26 @@ def _built(config: TrainConfig, data: PreparedData, device: torch.device) -> Sur
         return surrogates.build(config.surrogate, data.spec).to(device)
 
 
-def _seconds_per_step(ways: Sequence[_Population], rounds: int = 3, most: int = 5) -> list[float]:
-    """Fastest seconds per step of each of ``ways``, over ``rounds`` in turn of at most ``most`` steps each."""
-    fastest = [float("inf")] * len(ways)
-    for _ in range(rounds):
-        for index, way in enumerate(ways):
-            steps, number = way.steps(), 0
+def _seconds_per_step(
+    ways: Sequence[Callable[[], Iterable[object]]], device: torch.device, clock: Callable[[], float]
+) -> list[float]:
+    """Fastest seconds per step of each of ``ways``, the steps of an epoch, in ``ROUNDS`` of a few steps in turn."""
+    fastest, begun = [float("inf")] * len(ways), perf_counter()
+    endless = [_again_and_again(way) for way in ways]
+    for _ in range(ROUNDS):
+        for index, steps in enumerate(endless):
             next(steps)
-            synchronize(way.device)
-            start = perf_counter()
-            for _ in zip(range(most), steps, strict=False):
-                number += 1
-            synchronize(way.device)
-            if number:
-                fastest[index] = min(fastest[index], (perf_counter() - start) / number)
+            synchronize(device)
+            start = clock()
+            for _ in zip(range(STEPS), steps, strict=False):
+                pass
+            synchronize(device)
+            fastest[index] = min(fastest[index], (clock() - start) / STEPS)
+        if perf_counter() - begun > LONGEST_SECONDS:
+            break
     return fastest
+
+
+def _again_and_again(way: Callable[[], Iterable[object]]) -> Iterator[object]:
+    while True:
+        yield from way()

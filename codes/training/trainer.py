@@ -58,7 +58,7 @@ def train(
     with seeded(config.seed, device), cpu_threads(config.trainer.threads), divergence():
         if config.trainer.check_memory:
             check_fits(config, data, device)
-        run = _Run(config, data.to(device), device, folder and folder / CHECKPOINT)
+        run = Run(config, data.to(device), device, folder and folder / CHECKPOINT)
         run.train(report, progress)
         return run.result()
 
@@ -82,7 +82,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Run(Progress):
+class Run(Progress):
     """State of one training; all of it goes into a checkpoint."""
 
     def __init__(self, config: TrainConfig, data: PreparedData, device: torch.device, checkpoint: Path | None) -> None:
@@ -117,24 +117,28 @@ class _Run(Progress):
                 bar.update()
 
     def train_epoch(self) -> float:
-        """One pass over the training split; mean loss over its rows.
+        """One pass over the training split; mean loss over its rows."""
+        start = perf_counter()
+        total: float | Tensor = 0.0
+        for loss, rows in self.steps():
+            total = total + rows * loss
+        mean = float(total) / len(self.batches.rows)
+        self.check(mean)
+        self.seconds += perf_counter() - start
+        return mean
+
+    def steps(self) -> Iterator[tuple[float | Tensor, int]]:
+        """Loss and number of rows of each step of an epoch.
 
         On an accelerator the loss stays there and is read once per epoch: reading it stops the device.
         """
-        start = perf_counter()
-        total: float | Tensor = 0.0
         on_cpu = self.device.type == "cpu"
         for batch in self.batches.epoch(self.order):
             loss = self.model.loss(*batch, self.criterion)
             if on_cpu:
                 self.check(loss.item())
             self.optimizer.step(loss)
-            rows = batch.x.shape[0] * batch.x.shape[1]
-            total = total + rows * (loss.item() if on_cpu else loss.detach().double())
-        mean = float(total) / len(self.batches.rows)
-        self.check(mean)
-        self.seconds += perf_counter() - start
-        return mean
+            yield (loss.item() if on_cpu else loss.detach().double()), batch.x.shape[0] * batch.x.shape[1]
 
     def begin_from(self, checkpoint: Path) -> None:
         """Continue from the checkpoint if that is asked for and there is one, else remove it."""

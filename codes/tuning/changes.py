@@ -33,6 +33,8 @@ HARMLESS += ("deadline",)
 HARMLESS += ("tuning_id", "study_name", "output_dir", "dataset.data_dir", "trainer.checkpoint_every", "trainer.resume")
 HARMLESS += ("trainer.check_memory",)
 HARMLESS += ("fine", "known", "explore")  # they made the search space, which is compared itself
+PROPOSING = ("sampler", "slot.population")  # which trials come next, not what those that are there have found
+ALONE = {"slot.population": 1}  # what a study did whose configuration does not have the key yet
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
 ABSENT = object()
 WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override
@@ -62,8 +64,8 @@ class Change:
 
     @property
     def affects_trials(self) -> bool:
-        """Whether it changes what a trial's parameters stand for; another sampler only proposes others."""
-        return self.kind is Class.COMPATIBLE and not _under(self.key, ("sampler",))
+        """Whether it changes what a trial's parameters stand for; what proposes others does not."""
+        return self.kind is Class.COMPATIBLE and not _under(self.key, PROPOSING)
 
     def __str__(self) -> str:
         return f"{self.key} {_shown(self.stored)} -> {_shown(self.new)}"
@@ -99,7 +101,7 @@ def as_text(config: DictConfig) -> str:
 
 def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
     """Every leaf that differs, breaking ones first."""
-    old, now = dict(_leaves(_plain(stored))), dict(_leaves(_plain(new)))
+    old, now = {**ALONE, **dict(_leaves(_plain(stored)))}, {**ALONE, **dict(_leaves(_plain(new)))}
     differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
     classify = _classifier(stored, new, differing)
     found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]
@@ -165,8 +167,8 @@ def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -
             return Class.HARMLESS  # the second: every trial samples it, its value in the config is never read
         if _under(key, (SECTION,)) or (key in before and key not in after) or after.get(key) == "always":
             return Class.COMPATIBLE
-        if _under(key, ("sampler",)) and not objective:  # the default sampler follows the choice of the objective
-            return Class.COMPATIBLE
+        if key == "slot.population" or (_under(key, ("sampler",)) and not objective):
+            return Class.COMPATIBLE  # the default sampler follows the choice of the objective
         return Class.BREAKING
 
     return classify

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import optuna
-from omegaconf import OmegaConf
 
 from codes.errors import UserError
 from codes.tuning.ledger import Ledger, counts
+from codes.tuning.members import Member, Members
 from codes.tuning.models import prune_models
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import Plan
@@ -19,8 +19,7 @@ from codes.tuning.presence import BEAT
 from codes.tuning.screen import Screen
 from codes.tuning.slots import OnProgress, StartError, StartKilled, Worker, block_interrupts, start_resource_tracker
 from codes.tuning.time_pruning import TimePruning
-from codes.tuning.watch import Watch
-from codes.tuning.worker import Job, Settings
+from codes.tuning.worker import Progress, Settings
 
 FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
 STARTS = 3  # workers of a slot, one after another, that may be killed before they are ready
@@ -37,6 +36,7 @@ class Coordinator:
         self.time_pruning = TimePruning(ledger) if plan.config.time_pruning else None
         self.ended, self.trial_ended = threading.Event(), threading.Event()
         self.change = threading.Condition()  # guards what follows; notified when a trial has ended
+        self.members = Members(ledger, plan, self.time_pruning, self.change, screen.note)
         self.workers: set[Worker] = set()
         self.stopping: str | None = None  # why
         self.failure: Exception | None = None
@@ -153,53 +153,50 @@ class Coordinator:
     def _train(self, slot: Settings, worker: Worker) -> None:
         """Trials in one worker, until there is nothing to do or the worker cannot go on."""
         index = self.slots.index(slot)
-        while worker.is_alive() and (trial := self._next(worker)) is not None:
-            self.screen.started(index, trial.number)
-            watch = self._watch(trial, worker)
-            verdict = worker.run(self._job(trial), self._shown(watch, index))
-            if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
-                verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
-            verdict = watch.complete(self.plan.objective.check(verdict))
-            self._settle(trial, verdict, index)
-            self._renew_time_limit(worker, verdict)
-            if verdict.broken:
-                return
+        broken = False
+        while not broken and worker.is_alive() and (group := self._group(worker)):
+            self.screen.started(index, [member.trial.number for member in group])
+            jobs = [member.job for member in group]
+            for place, verdict in worker.run(jobs, self._shown(group, index), self.screen.note):
+                if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
+                    verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
+                verdict = group[place].watch.complete(self.plan.objective.check(verdict))
+                self._settle(group[place].trial, verdict, index)
+                self._renew_time_limit(worker, verdict)
+                broken |= verdict.broken
+
+    def _group(self, worker: Worker) -> list[Member]:
+        """The next trial, and those that train with it; none where there is nothing to do."""
+        trial = self._next(worker)
+        return [] if trial is None else self.members.with_companions(trial, worker)
 
     def _next(self, worker: Worker) -> optuna.Trial | None:
         """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
         with self.change:
             while self.stopping is None:
-                trial = self.ledger.claim(worker.settings.device, worker.hardware, self.plan.config.seed)
+                trial = self.members.claim(worker)
                 if trial is not None or self.ledger.is_full():
                     return trial
                 if not self.change.wait(POLL):  # none of ours has ended; others may have died
                     self._close_dead()
         return None
 
-    def _job(self, trial: optuna.Trial) -> Job:
-        with self.change:  # samplers are not made for threads
-            config = self.plan.space.sample(trial, self.plan.config)
-        OmegaConf.update(config, "seed", self.plan.config.seed + trial.number)
-        return Job(config, self.plan.folder / "models" / str(trial.number))
-
-    def _watch(self, trial: optuna.Trial, worker: Worker) -> Watch:
-        pruning = self.time_pruning
-        return Watch(trial, self.plan.objective, lambda: pruning.limit(worker.hardware) if pruning else None)
-
-    def _shown(self, watch: Watch, slot: int) -> OnProgress:
-        def on_progress(epoch: int, metrics: dict[str, float]) -> str | None:
-            self.screen.evaluated(slot, watch.trial.number, epoch, metrics)
-            return watch(epoch, metrics)
+    def _shown(self, group: Sequence[Member], slot: int) -> OnProgress:
+        def on_progress(seen: Progress) -> str | None:
+            watch = group[seen.member].watch
+            self.screen.evaluated(slot, watch.trial.number, seen.epoch, seen.metrics)
+            return watch(seen.epoch, seen.metrics, seen.together)
 
         return on_progress
 
     def _renew_time_limit(self, worker: Worker, verdict: Verdict) -> None:
         """Where there is a limit, only a trial that it stopped can change it."""
         stopped = verdict.outcome is Outcome.TIME_PRUNED
-        if self.time_pruning is None or (self.time_pruning.limit(worker.hardware) is not None and not stopped):
+        kind = worker.hardware, verdict.together
+        if self.time_pruning is None or (self.time_pruning.limit(*kind) is not None and not stopped):
             return
         with self.change:
-            news = self.time_pruning.renew(worker.hardware)
+            news = self.time_pruning.renew(*kind)
         if news is not None:
             self.screen.note(news)
 

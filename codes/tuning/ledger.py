@@ -1,7 +1,7 @@
 """Every trial's outcome, kept with it in the database, and the budget that the valid ones are counted against."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from codes.tuning.presence import Presence
 
 OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a trial
 AGAIN = "again"  # of one that was queued anew after a crash
-RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory")
+RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory", "together")
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
     Outcome.PRUNED: TrialState.PRUNED,
@@ -62,16 +62,24 @@ class Ledger:
         """Whether the study is finished."""
         return self.valid() >= self.target
 
-    def claim(self, device: str, hardware: str, seed: int) -> Trial | None:
+    def left(self) -> int:
+        """Trials that may be claimed now."""
+        return self.target - sum(_is_taken(trial) for trial in self.trials())
+
+    def claim(self, device: str, hardware: str, seed: int, held: Mapping[str, Any] | None = None) -> Trial | None:
         """A new trial, signed, or None while the valid and the running ones fill the budget.
 
+        With ``held`` it goes with another one and has these values; None also while a queued trial is to come first.
         Its seed is ``seed`` plus its number. Counting, asking and signing are one step for all coordinators, so that
         the budget is exact and an unsigned trial that runs is certainly one of a coordinator that died.
         """
         with self.claiming():
-            taken = sum(trial.state is TrialState.RUNNING or outcome_of(trial) in VALID for trial in self.trials())
-            if taken >= self.target:
+            if self.left() <= 0:
                 return None
+            if held is not None and any(trial.state is TrialState.WAITING for trial in self.trials()):
+                return None
+            if held:
+                self.study.enqueue_trial(dict(held))  # nobody else asks in between; the sampler proposes the rest
             trial = self.study.ask()
             claim = Claim(self.presence.name, device, hardware, seed + trial.number)
             trial.set_user_attr(CLAIM, asdict(claim))
@@ -126,6 +134,10 @@ class Ledger:
                 reason = f"its coordinator ended without closing it ({_owner(frozen)})"
                 crashed += self.settle(trial, Verdict(Outcome.CRASHED, reason))
         return crashed
+
+
+def _is_taken(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.RUNNING or outcome_of(trial) in VALID
 
 
 def _owner(trial: FrozenTrial) -> str:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from omegaconf import DictConfig
@@ -53,11 +53,11 @@ class Objective:
         missing = [name for name in self.metrics if name not in verdict.metrics]
         if missing:
             reason = f"the training returned no {', '.join(missing)}, only {', '.join(verdict.metrics)}"
-            return Verdict(Outcome.FAILED, reason, verdict.metrics, verdict.duration)
+            return replace(verdict, outcome=Outcome.FAILED, reason=reason)
         broken = [name for name in self.metrics if not math.isfinite(verdict.metrics[name])]
         if broken:
             reason = f"{broken[0]} is {verdict.metrics[broken[0]]}"
-            return Verdict(Outcome.DIVERGED, reason, verdict.metrics, verdict.duration)
+            return replace(verdict, outcome=Outcome.DIVERGED, reason=reason)
         return verdict
 
     def told(self, verdict: Verdict, loss_cap: float) -> list[float]:

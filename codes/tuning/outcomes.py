@@ -46,7 +46,8 @@ class Verdict:
     """How a trial ended, and what is kept of it.
 
     All ``metrics`` by name; ``duration``, seconds in the worker; ``epoch``, the last one evaluated; ``projected``,
-    seconds of training that all epochs take at the pace seen; ``peak_memory``, bytes on the device that trained.
+    seconds of training that all epochs take at the pace seen; ``peak_memory``, bytes on the device that trained;
+    ``together``, trials that began as one stack with it, whose ``duration`` and seconds of training are its share.
     """
 
     outcome: Outcome
@@ -57,5 +58,6 @@ class Verdict:
     epoch: int = 0
     projected: float | None = None
     peak_memory: int | None = None
+    together: int = 1
     fatal: bool = False  # the next trial would end in the same way: a full disk, other data
     broken: bool = False  # its worker cannot train again: a failed CUDA context

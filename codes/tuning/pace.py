@@ -11,17 +11,24 @@ Clock = Callable[[], float]  # seconds
 
 @dataclass
 class Running:
-    """A trial in a slot: when it started, and when it had come how far, as a fraction of its epochs."""
+    """Trials in a slot: when they began, and when they had come how far, as a fraction of their epochs.
 
+    Several that train together count as if they trained one after the other, each for its share of the time: ``start``
+    is when the present one's began.
+    """
+
+    begun: float
     start: float
     seen: float
+    trials: int
+    left: int
     fraction: float = 0.0
 
     def whole(self) -> float | None:
-        """Seconds from its start to its last epoch at its speed so far; None before it has shown any."""
-        return (self.seen - self.start) / self.fraction if self.fraction > 0 else None
+        """Seconds of one trial from its start to its last epoch at the speed so far; None before it has shown any."""
+        return (self.seen - self.begun) / self.fraction / self.trials if self.fraction > 0 else None
 
-    def left(self, mean: float, now: float) -> float:
+    def seconds_left(self, mean: float, now: float) -> float:
         """Seconds that it still takes: to the ``mean``, or once it is beyond that, to its last epoch."""
         whole = mean if now - self.start < mean else self.whole() or 0.0
         return max(0.0, self.start + whole - now)
@@ -44,21 +51,26 @@ class Pace:
         self.valid = 0
         self.elsewhere = 0  # slots of other coordinators
 
-    def started(self, slot: int) -> None:
-        """``slot`` has a trial to train."""
-        self.running[slot] = Running(self.clock(), self.clock())
+    def started(self, slot: int, trials: int = 1) -> None:
+        """``slot`` has trials to train."""
+        now = self.clock()
+        self.running[slot] = Running(now, now, now, trials, trials)
 
     def advanced(self, slot: int, fraction: float) -> None:
-        """The trial in ``slot`` has done ``fraction`` of its epochs."""
+        """The trials in ``slot`` have done ``fraction`` of its epochs."""
         if slot in self.running:
             self.running[slot].seen = self.clock()
             self.running[slot].fraction = fraction
 
     def finished(self, slot: int, valid: bool) -> None:
-        """The trial in ``slot`` has ended."""
+        """A trial in ``slot`` has ended."""
         if slot in self.running:
-            self.spent += self.clock() - self.running.pop(slot).start
+            now, running = self.clock(), self.running[slot]
+            self.spent += now - running.start
             self.valid += valid
+            running.start, running.left = now, running.left - 1
+            if not running.left:
+                del self.running[slot]
 
     def lost(self, slot: int) -> None:
         """``slot`` is given up."""
@@ -85,7 +97,7 @@ class Pace:
         if mean is None or not self.live:
             return None
         now = self.clock()
-        ends = [trial.left(mean, now) for trial in self.running.values()]
+        ends = [trial.seconds_left(mean, now) for trial in self.running.values()]
         ends += [mean] * (len(self.live) - len(ends))
         ends += [mean * (index + 0.5) / self.elsewhere for index in range(self.elsewhere)]
         heapq.heapify(ends)

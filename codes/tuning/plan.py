@@ -20,6 +20,7 @@ from codes.limits import check_value, limit_of
 from codes.schema import TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
+from codes.tuning.population import Population, read_population
 from codes.tuning.samplers import GridSampler, most_points
 from codes.tuning.slots import resolve_devices
 from codes.tuning.space import Space
@@ -40,6 +41,7 @@ class Plan:
     space: Space
     objective: Objective
     pruner: BasePruner
+    population: Population
     devices: tuple[str, ...]
     folder: Path
 
@@ -71,9 +73,11 @@ def plan_study(config: DictConfig) -> Plan:
         check_value("keep_models", config.keep_models, int, limit_of(TuneConfig, "keep_models"))
     pruner: BasePruner = _instantiate("pruner", _plain(config, "pruner"))
     check_pruner(pruner, objective, config)
-    _check_sampler(_sampler(config, space, 0), space, objective, config.trials)
+    sampler = _sampler(config, space, 0)
+    _check_sampler(sampler, space, objective, config.trials)
+    population = read_population(config, space, objective, sampler)
     devices = resolve_devices(config.devices)
-    return Plan(config.study_name, config, space, objective, pruner, devices, Path(config.output_dir))
+    return Plan(config.study_name, config, space, objective, pruner, population, devices, Path(config.output_dir))
 
 
 def _check_sampler(sampler: BaseSampler, space: Space, objective: Objective, trials: int) -> None:

@@ -31,19 +31,20 @@ def emit(text: str = "") -> None:
 
 @dataclass
 class Slot:
-    """What a slot does: which trial it trains and how far that has come, or without one its ``state``."""
+    """What a slot does: which trials it trains and how far they have come, or without any its ``state``."""
 
     device: str
     state: str = "starting"
-    number: int | None = None
+    numbers: list[int] = field(default_factory=list)
     epoch: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def progress(self, epochs: int) -> str:
         """Trial and epoch, aligned with those of other slots."""
-        if self.number is None:
+        if not self.numbers:
             return self.state
-        return f"#{self.number:<4d} epoch {self.epoch:{len(str(epochs))}d}/{epochs}"
+        others = f"+{len(self.numbers) - 1}" if len(self.numbers) > 1 else ""
+        return f"#{f'{self.numbers[0]}{others}':<4s} epoch {self.epoch:{len(str(epochs))}d}/{epochs}"
 
 
 class Screen:
@@ -80,22 +81,27 @@ class Screen:
         self.drawer = threading.Thread(target=self._keep_drawing, args=(wait,), name="screen", daemon=True)
         self.drawer.start()
 
-    def started(self, slot: int, number: int) -> None:
-        """``slot`` trains trial ``number`` from now on."""
+    def started(self, slot: int, numbers: Sequence[int]) -> None:
+        """``slot`` trains the trials ``numbers`` from now on."""
         with self.lock:
-            self.slots[slot] = Slot(self.slots[slot].device, number=number)
-            self.pace.started(slot)
+            self.slots[slot] = Slot(self.slots[slot].device, numbers=list(numbers))
+            self.pace.started(slot, len(numbers))
 
     def evaluated(self, slot: int, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Trial ``number`` in ``slot`` has got as far as ``epoch``."""
         with self.lock:
-            self.slots[slot].epoch, self.slots[slot].metrics = epoch, metrics
+            shown = self.slots[slot]
+            if shown.numbers[0] == number:
+                shown.epoch, shown.metrics = epoch, metrics
             self.pace.advanced(slot, epoch / self.objective.epochs)
 
     def finished(self, slot: int, number: int, verdict: Verdict) -> None:
         """Trial ``number`` in ``slot`` has ended."""
         with self.lock:
-            self.slots[slot] = Slot(self.slots[slot].device, "waiting")
+            shown = self.slots[slot]
+            shown.numbers = [other for other in shown.numbers if other != number]
+            if not shown.numbers:
+                self.slots[slot] = Slot(shown.device, "waiting")
             self.pace.finished(slot, verdict.outcome in VALID)
             self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
             if verdict.outcome is Outcome.COMPLETE:
@@ -143,7 +149,7 @@ class Screen:
         with self.lock:
             parts = [f"{self.valid}/{self.target} valid, {self._summary()}"]
             for slot in self.slots:
-                if slot.number is not None:
+                if slot.numbers:
                     parts.append(f"{slot.progress(self.objective.epochs)} {self._value(slot)}")
             return "; ".join(" ".join(part.split()) for part in parts)
 
@@ -162,12 +168,12 @@ class Screen:
         shown = room(len(self.slots))
         width = max(len(slot.device) for slot in self.slots)
         for slot in self.slots[:shown]:
-            total = self.objective.epochs if slot.number is not None else 0
+            total = self.objective.epochs if slot.numbers else 0
             left = f"  {slot.device:{width}s} {slot.progress(self.objective.epochs)}"
             yield Line(left, self._value(slot), slot.epoch, total)
         rest = self.slots[shown:]
         if rest:
-            busy = sum(slot.number is not None for slot in rest)
+            busy = sum(bool(slot.numbers) for slot in rest)
             yield Line(f"  and {len(rest)} more slots, {busy} of them training")
 
     def _summary(self) -> str:

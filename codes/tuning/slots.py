@@ -1,20 +1,22 @@
 """The coordinator's side of a device slot: which devices there are, and one process for each."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
 from codes.device import expand_devices, resolve_device
 from codes.errors import UserError
 from codes.tuning.outcomes import Outcome, Verdict
-from codes.tuning.worker import Alive, Answer, Job, Progress, Ready, Settings, serve
+from codes.tuning.worker import Answer, Ended, Job, Measure, Note, Progress, Ready, Settings, SpeedUp, serve
 
-OnProgress = Callable[[int, dict[str, float]], str | None]
+OnProgress = Callable[[Progress], str | None]
+log = logging.getLogger(__name__)
 GRACE = 5.0  # seconds for a worker to end before it is killed
 
 
@@ -62,19 +64,37 @@ class Worker:
             raise StartError(message.traceback)
         self.hardware = message.hardware
 
-    def run(self, job: Job, on_progress: OnProgress) -> Verdict:
-        """Run one trial. ``on_progress(epoch, metrics)`` returns None, or the reason to stop."""
+    def run(
+        self, jobs: Sequence[Job], on_progress: OnProgress, note: Callable[[str], None] = log.info
+    ) -> Iterator[tuple[int, Verdict]]:
+        """Run trials, several as one stack; yields the place of each among ``jobs`` and its verdict, as it ends.
+
+        ``on_progress`` returns None, or the reason to stop that trial. ``note`` is told what else happens.
+        """
         start = time.monotonic()
-        sent = self._send(job)
+        left = set(range(len(jobs)))
+        sent = self._send(tuple(jobs))
+        while left and sent and (message := self._receive(self.settings.deadline)) is not None:
+            if isinstance(message, Ended):
+                left.remove(message.member)
+                yield message.member, message.verdict
+            elif isinstance(message, Progress):
+                sent = self._send(Answer(on_progress(message)))
+            elif isinstance(message, Note):
+                note(message.text)
+        if left:
+            reason, share = f"the worker {self._death()}, see {self.settings.log}", 1 / len(left)
+            for member in sorted(left):
+                duration = (time.monotonic() - start) * share
+                yield member, Verdict(Outcome.CRASHED, reason, duration=duration, broken=True, together=len(jobs))
+
+    def speed_up(self, job: Job, trials: int) -> SpeedUp:
+        """How many times as fast ``trials`` like ``job`` are together as one by one."""
+        sent = self._send(Measure(job.config, trials))
         while sent and (message := self._receive(self.settings.deadline)) is not None:
-            if isinstance(message, Verdict):
+            if isinstance(message, SpeedUp):
                 return message
-            if isinstance(message, Alive):
-                continue
-            assert isinstance(message, Progress)
-            sent = self._send(Answer(on_progress(message.epoch, message.metrics)))
-        reason = f"the worker {self._death()}, see {self.settings.log}"
-        return Verdict(Outcome.CRASHED, reason, duration=time.monotonic() - start, broken=True)
+        return SpeedUp(0.0)  # the process has ended, which running the trial will tell
 
     def is_alive(self) -> bool:
         """Whether the process runs."""

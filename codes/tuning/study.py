@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import storage
+from codes.errors import UserError
 from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
 from codes.tuning.ledger import Ledger, counts
@@ -31,6 +32,8 @@ def run_study(
     *,
     prepare: Callable[[DictConfig], None] | None = None,
     warm_up: str | None = None,
+    together: str | None = None,
+    speed_up: str | None = None,
     overrides: Sequence[str] = (),
     origins: Mapping[str, str] = MappingProxyType({}),
     known: Mapping[str, DictConfig] = MappingProxyType({}),
@@ -44,6 +47,9 @@ def run_study(
         prepare: Called once in this process with the checked config, before the database is opened: makes the data,
             and writes into the config what only the data says.
         warm_up: Reference to a function that each worker calls once, without arguments, before its first trial.
+        together: Reference to ``(configs, report, folders) -> iterator of (number, metrics or exception)``, which runs
+            several trials as one stack and says of each when it has ended; ``report`` has that number first.
+        speed_up: Reference to ``(config, trials) -> factor``, which measures what that gains, for slot.population=auto.
         overrides: What the user typed, for the commands that are suggested at the end.
         origins: Where the range of each parameter comes from, as ``codes.tuning.origins`` finds it, for the screen.
         known: Composed configurations, by what they are called, whose tuned parameters are tried first.
@@ -57,6 +63,8 @@ def run_study(
 
     def replan(config: DictConfig) -> Plan:
         plan = plan_study(config)
+        if together is None and plan.population.most > 1 and not plan.population.auto:
+            raise UserError("slot.population: must be 1, this study's trainer trains one at a time")
         if prepare is not None:
             prepare(config)
         return plan
@@ -69,7 +77,7 @@ def run_study(
         if finished:
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:
-            workers = _workers(plan, runner, warm_up)
+            workers = _workers(plan, runner=runner, warm_up=warm_up, together=together, speed_up=speed_up)
             emit(opening(plan, workers[0].threads, database.address, origins))
             ledger.study.sampler = plan.sampler(ledger.presence.launch)
             _warm_start(ledger, plan, known)
@@ -81,11 +89,12 @@ def run_study(
         return study_row(ledger, plan)
 
 
-def _workers(plan: Plan, runner: str, warm_up: str | None) -> list[Settings]:
+def _workers(plan: Plan, **references: Any) -> list[Settings]:
     threads = plan.config.trainer.threads or threads_per_slot(len(plan.devices))
     logs = [plan.folder / f"slot_{index}.log" for index in range(len(plan.devices))]
     pairs = zip(plan.devices, logs, strict=True)
-    return [Settings(device, threads, runner, warm_up, log, plan.config.deadline) for device, log in pairs]
+    deadline = plan.config.deadline
+    return [Settings(device, threads, log=log, deadline=deadline, **references) for device, log in pairs]
 
 
 @contextmanager

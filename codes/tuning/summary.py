@@ -34,7 +34,8 @@ SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Par
 # First names of overrides that train.py does not know, or that mean something else there.
 ONLY_TUNE = {field.name for field in fields(TuneConfig)} - {field.name for field in fields(TrainRunConfig)}
 ONLY_TUNE |= {"devices", "experiment", "hydra"}
-KEPT = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "hardware", "coordinator")
+KEPT: tuple[str, ...] = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "together")
+KEPT += ("hardware", "coordinator")
 
 
 def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) -> str:
@@ -53,6 +54,7 @@ def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) 
         "time pruning": "on" if config.time_pruning else "off",
         "warm start": "on" if config.warm_start else "off",
         "slots": f"{', '.join(plan.devices)} ({threads} CPU thread{'s' if threads > 1 else ''} each)",
+        "population": str(plan.population),
         "storage": address,
         "outputs": str(plan.folder),
         "resume": f"on_config_change={config.on_config_change}",

@@ -2,7 +2,8 @@
 
 After a warm-up of max(10, a tenth of the budget) valid trials the limit is the mean plus the standard deviation of
 their training times, projected to all epochs where they were stopped earlier. It is fixed then, and kept in the study
-for each model of device.
+for each model of device, and there for each number of trials that began together as one stack (``slot.population``):
+only trials of stacks of the same size are compared, by their shares at the first evaluation.
 
 Two guards keep it from stopping nearly everything:
 
@@ -50,26 +51,27 @@ class TimePruning:
         self.warm_up = max(FEWEST, -(-ledger.target // 10))
         self.limits: dict[str, TimeLimit] = {}
 
-    def limit(self, hardware: str) -> float | None:
+    def limit(self, hardware: str, together: int = 1) -> float | None:
         """Seconds of training allowed on a model of device, None while there is no limit."""
-        known = self.limits.get(hardware)
+        known = self.limits.get(_kind(hardware, together))
         return known.seconds if known else None
 
-    def renew(self, hardware: str) -> str | None:
-        """Look at the trials that have ended; what to tell the user when the limit of ``hardware`` is another now."""
-        before = self.limits.get(hardware)
-        stored = self.ledger.study.user_attrs.get(PREFIX + hardware)
+    def renew(self, hardware: str, together: int = 1) -> str | None:
+        """Look at the trials that have ended; what to tell the user when their limit is another now."""
+        kind = _kind(hardware, together)
+        before = self.limits.get(kind)
+        stored = self.ledger.study.user_attrs.get(PREFIX + kind)
         now = TimeLimit(**stored) if stored else None
-        ended = [trial for trial in self.ledger.trials() if record_of(trial).get("hardware") == hardware]
+        ended = [trial for trial in self.ledger.trials() if _kind_of(trial) == kind]
         due = next_limit(ended, now, self.warm_up)
         if due is not None:
-            self.ledger.study.set_user_attr(PREFIX + hardware, asdict(due))
+            self.ledger.study.set_user_attr(PREFIX + kind, asdict(due))
             now = due
         if now is None or now == before:
             return None
-        self.limits[hardware] = now
+        self.limits[kind] = now
         return (
-            f"trainings projected to take more than {now.seconds:.3g} s on {hardware} are stopped from now on: "
+            f"trainings projected to take more than {now.seconds:.3g} s on {kind} are stopped from now on: "
             f"{now.trials} trials took {now.mean:.3g} ± {now.deviation:.3g} s, median {now.median:.3g} s"
         )
 
@@ -91,6 +93,15 @@ def make_limit(trials: Sequence[FrozenTrial]) -> TimeLimit:
     mean, deviation, median = statistics.mean(seconds), statistics.pstdev(seconds), statistics.median(seconds)
     youngest = max(trial.number for trial in trials)
     return TimeLimit(max(mean + deviation, ABOVE_MEDIAN * median), mean, deviation, median, len(trials), youngest)
+
+
+def _kind(hardware: str, together: int) -> str:
+    return hardware if together == 1 else f"{hardware}, {together} trials together"
+
+
+def _kind_of(trial: FrozenTrial) -> str | None:
+    record = record_of(trial)
+    return _kind(record["hardware"], record.get("together", 1)) if "hardware" in record else None
 
 
 def _projected(trial: FrozenTrial) -> float:

@@ -12,27 +12,32 @@ from codes.tuning.pruners import ParetoHalving
 
 
 class Watch:
-    """Called with each evaluation of one trial; ``limit()`` gives the seconds of training that it may take, or None."""
+    """Called with each evaluation of one trial.
 
-    def __init__(self, trial: optuna.Trial, objective: Objective, limit: Callable[[], float | None]) -> None:
+    ``limit(n)`` gives the seconds of training that it may take, or None, if it began together with n - 1 others.
+    """
+
+    def __init__(self, trial: optuna.Trial, objective: Objective, limit: Callable[[int], float | None]) -> None:
         self.trial, self.objective, self.limit = trial, objective, limit
         self.epoch = 0
         self.metrics: Mapping[str, float] = {}
         self.stopped = Outcome.PRUNED
+        self.together = 1
+        self.projected: float | None = None  # seconds of training that all epochs take at the pace so far
 
-    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """The reason to stop, or None."""
-        self.epoch, self.metrics = epoch, metrics
+    def __call__(self, epoch: int, metrics: Mapping[str, float], together: int = 1) -> str | None:
+        """The reason to stop, or None, ``together`` being the trials that began as one stack."""
+        self.epoch, self.metrics, self.together = epoch, metrics, together
+        self._project()
         if self._is_last:  # there is nothing left to save
             return self._report()
         return self._over_time() or self._report()
 
-    @property
-    def projected(self) -> float | None:
-        """Seconds of training that all epochs take at the pace so far."""
-        if not self.epoch or "train_time" not in self.metrics:
-            return None
-        return self.metrics["train_time"] / self.epoch * self.objective.epochs
+    def _project(self) -> None:
+        """Of a stack only the first evaluation counts: later a trial's share grows with each one that has left."""
+        first = self.together == 1 or self.projected is None
+        if first and self.epoch and "train_time" in self.metrics:
+            self.projected = self.metrics["train_time"] / self.epoch * self.objective.epochs
 
     def complete(self, verdict: Verdict) -> Verdict:
         """``verdict`` with what was seen of the trial, and the outcome that it was stopped for."""
@@ -41,7 +46,7 @@ class Watch:
         return replace(verdict, outcome=outcome, metrics=metrics, epoch=self.epoch, projected=self.projected)
 
     def _over_time(self) -> str | None:
-        limit, projected = self.limit(), self.projected
+        limit, projected = self.limit(self.together), self.projected
         if limit is None or projected is None or projected <= limit:
             return None
         self.stopped = Outcome.TIME_PRUNED

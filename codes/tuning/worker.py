@@ -7,14 +7,11 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import EDQUOT, ENOSPC, EROFS
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,19 +21,21 @@ from tqdm import tqdm
 
 from codes import resolvers
 from codes.device import device_model
-from codes.errors import DataReplaced, Diverged, StopTraining, UserError
-from codes.memory import PeakMemory, give_back
-from codes.tuning.outcomes import Outcome, Verdict
+from codes.errors import UserError
+from codes.memory import PeakMemory
+from codes.tuning.group import Group, Runner, StackRunner, release_memory
+from codes.tuning.outcomes import Verdict
 
-Report = Callable[[int, dict[str, float]], None]
-Runner = Callable[[DictConfig, Report, Path], dict[str, float]]
 Send = Callable[[Any], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a worker is for. ``runner`` and ``warm_up`` are references, ``module:function``, imported by the worker.
 
+    So are ``together``, which runs several trials as one stack, and ``speed_up``, which measures what that gains.
     ``deadline`` is the number of seconds without a sign of life after which it counts as hung while it trains.
     """
 
@@ -46,6 +45,17 @@ class Settings:
     warm_up: str | None
     log: Path
     deadline: float
+    together: str | None = None
+    speed_up: str | None = None
+
+
+@dataclass(frozen=True)
+class Runners:
+    """The functions that ``Settings`` refers to."""
+
+    run: Runner
+    run_together: StackRunner | None
+    speed_up: Callable[[DictConfig, int], float] | None
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,43 @@ class Ready:
 
 @dataclass(frozen=True)
 class Progress:
-    """An evaluation of the running trial; the coordinator answers with an ``Answer``."""
+    """An evaluation of a running trial, one of ``together``; the coordinator answers with an ``Answer``."""
 
+    member: int
     epoch: int
     metrics: dict[str, float]
+    together: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial has ended; others of its group may go on."""
+
+    member: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Asks how many times as fast ``trials`` like that of ``config`` are together; answered by a ``SpeedUp``."""
+
+    config: DictConfig
+    trials: int
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """``factor`` times as fast as one by one; 0 with the ``reason`` why they cannot train together."""
+
+    factor: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +140,8 @@ def serve(connection: Connection, settings: Settings) -> None:
     resolvers.register()
     inbox, send = _listen(connection), _sender(connection)
     try:
-        runner: Runner = _load(settings.runner)
+        together, speed_up = (name and _load(name) for name in (settings.together, settings.speed_up))
+        runners = Runners(_load(settings.runner), together or None, speed_up or None)
         if settings.warm_up is not None:
             _load(settings.warm_up)()
         hardware, peak = device_model(settings.device), PeakMemory(settings.device)
@@ -107,12 +151,14 @@ def serve(connection: Connection, settings: Settings) -> None:
     gc.freeze()  # else each collection between two trials looks at all that was imported, for a tenth of a second
     send(Ready(hardware))
     while True:
-        job = inbox.get()
+        request = inbox.get()
         peak.start()
         with _signs_of_life(send, settings.deadline / 4):
-            verdict = _run(job, runner, send, inbox)
-        send(replace(verdict, peak_memory=peak.read()))
-        _release_memory()
+            if isinstance(request, Measure):
+                send(_speed_up(request, runners))
+            else:
+                _run(request, runners, send, inbox, peak)
+        release_memory()
 
 
 def _listen(connection: Connection) -> "queue.Queue[Any]":
@@ -162,53 +208,30 @@ def _signs_of_life(send: Send, interval: float) -> Iterator[None]:
         thread.join()
 
 
-def _run(job: Job, runner: Runner, send: Send, inbox: "queue.Queue[Any]") -> Verdict:
-    def report(epoch: int, metrics: dict[str, float]) -> None:
-        send(Progress(epoch, {name: float(value) for name, value in metrics.items()}))
+def _run(jobs: Sequence[Job], runners: Runners, send: Send, inbox: "queue.Queue[Any]", peak: PeakMemory) -> None:
+    """Run ``jobs``, and send each one's verdict as it ends."""
+
+    def ask(member: int, epoch: int, metrics: dict[str, float], together: int) -> str | None:
+        send(Progress(member, epoch, metrics, together))
         answer: Answer = inbox.get()
-        if answer.reason is not None:
-            raise StopTraining(answer.reason)
+        return answer.reason
 
-    start = time.monotonic()
+    group = Group([job.config for job in jobs], [job.folder for job in jobs], ask, lambda text: send(Note(text)))
+    for member, verdict in group.run(runners.run, runners.run_together):
+        send(Ended(member, replace(verdict, peak_memory=peak.read())))
+
+
+def _speed_up(request: Measure, runners: Runners) -> SpeedUp:
+    """What cannot be measured does not pay; why is for the user to read, and with a traceback in the slot's log."""
+    if runners.speed_up is None:
+        return SpeedUp(0.0, "this study's trainer trains one at a time")
     try:
-        metrics = runner(job.config, report, job.folder)
-    except Exception as error:
-        return _verdict(error, time.monotonic() - start)
-    finite = {name: float(value) for name, value in metrics.items()}
-    return Verdict(Outcome.COMPLETE, metrics=finite, duration=time.monotonic() - start)
-
-
-def _verdict(error: Exception, duration: float) -> Verdict:
-    """The outcome that an exception means."""
-    if isinstance(error, Diverged):
-        return Verdict(Outcome.DIVERGED, error.reason, duration=duration)
-    if isinstance(error, StopTraining):
-        return Verdict(Outcome.PRUNED, error.reason, duration=duration)
-    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.FAILED
-    first_line = (reason.splitlines() or [reason])[0]
-    text = "".join(traceback.format_exception(error))
-    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS)
-    broken = outcome is Outcome.FAILED and "CUDA error" in str(error)
-    fatal = full or isinstance(error, DataReplaced)
-    return Verdict(outcome, first_line, duration=duration, traceback=text, fatal=fatal, broken=broken)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    # the CPU allocator and some CUDA libraries raise a plain RuntimeError
-    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
-def _release_memory() -> None:
-    gc.collect()
-    give_back()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        return SpeedUp(runners.speed_up(request.config, request.trials))
+    except UserError as error:
+        return SpeedUp(0.0, str(error))
+    except Exception as error:  # that of the trial itself, most likely, which then runs alone
+        log.exception("%d trials together could not be measured", request.trials)
+        return SpeedUp(0.0, f"{type(error).__name__}: {error}")
 
 
 def _load(reference: str) -> Callable[..., Any]:

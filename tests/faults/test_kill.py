@@ -230,3 +230,41 @@ def test_eight_slots_killed_again_and_again_end_with_exactly_the_valid_trials(st
     found = outcomes(tmp_path)
     found.pop("crashed", None)
     assert set(found) <= {"complete", "pruned"} and sum(found.values()) == 60
+
+
+@pytest.mark.parametrize("who", ["worker", "coordinator"])
+def test_a_kill_costs_the_trials_of_the_stack_and_the_budget_stays_exact(who, start, tmp_path):
+    hold(tmp_path)
+    overrides = ("trials=6", "slot.population=4", "pruner=none", "warm_start=false")
+    study = start("quadratic", *overrides)
+    (worker,) = held_workers(tmp_path)
+    release(tmp_path)
+    if who == "worker":
+        os.kill(worker, signal.SIGKILL)
+    else:
+        study.kill()
+        study.communicate()
+        study = start("quadratic", *overrides)
+    _, err = finish(study)
+    assert study.returncode == 0, err
+    assert outcomes(tmp_path) == {"complete": 6, "crashed": 4}
+    ends = [record_of(trial)["duration"] for trial in study_in(tmp_path).trials[:4]]
+    assert who == "coordinator" or len(set(map(round, ends))) == 1
+
+
+def test_an_interrupt_settles_every_trial_of_the_stack(start, tmp_path):
+    hold(tmp_path)
+    study = start("quadratic", "trials=6", "slot.population=4", "warm_start=false")
+    held_workers(tmp_path)
+    study.send_signal(signal.SIGINT)
+    finish(study)
+    assert study.returncode == 130
+    assert outcomes(tmp_path) == {"interrupted": 4}
+
+
+def test_two_coordinators_with_stacks_are_exact(start, tmp_path):
+    overrides = ("trials=23", "slot.population=4", "pruner=none", "warm_start=false")
+    for process in [start("quadratic", *overrides) for _ in range(2)]:
+        _, err = finish(process)
+        assert process.returncode == 0, err
+    assert outcomes(tmp_path) == {"complete": 23}

@@ -6,12 +6,18 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
+import codes
+import train
+from codes import training
 from codes.errors import UserError
 from codes.results.opening import opened_study
 from codes.results.promote import promote
+from codes.results.replay import trial_config
 from codes.results.select import select
+from codes.tuning.ledger import record_of
 from tests.command import ROOT, run
 
 DATASET = """\
@@ -96,6 +102,24 @@ def test_a_trial_is_repeated_bit_for_bit(folder):
     result = run("train.py", *words[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
     assert result.returncode == 0, result.stderr
     assert trained(folder, f"tiny_FullyConnected_{number}")["test"]["lae99"] == values[number]
+
+
+@pytest.mark.slow
+def test_trials_that_trained_together_are_repeated_one_by_one_to_rounding(folder, monkeypatch):
+    script(folder, "tune.py", *SHORT, "trials=5", "slot.population=4", "tuning_id=together", "warm_start=false")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
+    where = ["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny", "tuning_id=together"]
+    with opened_study(where) as kept:
+        trials = kept.trials()
+        configs = [train.settings(trial_config(kept, trial)) for trial in trials]
+    assert [record_of(trial)["together"] for trial in trials] == [4, 4, 4, 4, 1]
+    assert len({trial.params["hidden_size"] for trial in trials[:4]}) == 1
+    for trial, config in zip(trials, configs, strict=True):
+        result = training.train(config, *train.begin(config), progress=False)
+        assert trial.values == [pytest.approx(result.metrics["lae99"], rel=1e-4)]
+        model = codes.load(kept.folder / "models" / str(trial.number)).model
+        torch.testing.assert_close(model.state_dict(), result.model.state_dict(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 from codes.errors import Diverged, StopTraining, UserError
 from codes.surrogates import SURROGATES
 from codes.training import TrainResult, check_population, speed_up, train, train_population
+from codes.training.population import _seconds_per_step
 from tests.training import example
 
 STACKABLE = [name for name, kind in SURROGATES.items() if kind.stackable]
@@ -101,7 +102,7 @@ def test_a_members_time_is_its_share():
 
 def test_what_cannot_be_trained_together_is_refused():
     for config, problem in (
-        (example.config("LatentNeuralODE"), "LatentNeuralODE cannot be stacked"),
+        (example.config("LatentNeuralODE"), "1 or auto for LatentNeuralODE"),
         (example.config("MultiONet", "trainer.checkpoint_every=2"), "checkpoint_every"),
         (example.config("MultiONet", "trainer.epochs=0"), "trainer.epochs"),
     ):
@@ -110,6 +111,20 @@ def test_what_cannot_be_trained_together_is_refused():
     two = [example.config("MultiONet"), example.config("MultiONet", "surrogate.hidden_size=17", "surrogate.beta=0.5")]
     with pytest.raises(UserError, match=r"must agree in surrogate\.hidden_size$"):
         next(train_population(two, example.data(), "cpu"))
+
+
+def test_ways_are_measured_in_turn_over_epochs_that_are_shorter_than_a_round():
+    now = [0.0]
+
+    def way(seconds):
+        def epoch():
+            for _ in range(2):
+                now[0] += seconds
+                yield
+
+        return epoch
+
+    assert _seconds_per_step([way(1.0), way(3.0)], torch.device("cpu"), lambda: now[0]) == [1.0, 3.0]
 
 
 def test_the_speed_up_is_measured_and_leaves_nothing():

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from codes.errors import Diverged, TooLarge, UserError
+from codes.errors import Diverged, StopTraining, TooLarge, UserError
 
 
 def quadratic(config, report, folder):
@@ -195,3 +195,54 @@ def killed_while_it_starts():
     if left:
         file.write_text(str(left - 1))
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def together(configs, report, folders):
+    """Several of ``quadratic`` as one stack: each is stopped, or ends, for itself. Held as ``held``."""
+    study = Path(configs[0].output_dir)
+    errors = [1.0 + abs(math.log10(config.surrogate.learning_rate) + 3) for config in configs]
+    running = list(range(len(configs)))
+    trainer = configs[0].trainer
+    for epoch in range(trainer.evaluate_every, trainer.epochs + 1, trainer.evaluate_every):
+        for member in list(running):
+            try:
+                report(member, epoch, {"lae99": errors[member] + 1 / epoch, "mlae": errors[member]})
+            except StopTraining as reason:
+                running.remove(member)
+                yield member, reason
+        if (study / "hold").exists():
+            say_held(study)
+            while True:
+                signal.pause()
+    for member in running:
+        folders[member].mkdir(parents=True)
+        error = errors[member]
+        yield member, {"lae99": error, "mlae": error, "inference_time": 1 / error, "n_parameters": 3}
+
+
+def too_large_together(configs, report, folders):
+    """The first has ended when the rest does not fit any more."""
+    yield 0, Diverged("diverged: the loss is nan in epoch 1")
+    report(1, 10, {"lae99": 5.0})
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+
+def failing_together(configs, report, folders):
+    """Cannot be built."""
+    raise ValueError("hidden_size does not fit")
+    yield
+
+
+def three_times_as_fast(config, trials):
+    """What a speed-up may be."""
+    return 3.0
+
+
+def not_faster(config, trials):
+    """What a speed-up may be."""
+    return 1.1
+
+
+def cannot_be_measured(config, trials):
+    """What a family that cannot be stacked says."""
+    raise UserError("its models cannot be stacked")

@@ -90,4 +90,5 @@ def release(folder):
 
 
 if __name__ == "__main__":
-    cli.run(lambda: run_study(composed(sys.argv[1], *sys.argv[3:]), sys.argv[2], overrides=sys.argv[3:]))
+    config = composed(sys.argv[1], *sys.argv[3:])
+    cli.run(lambda: run_study(config, sys.argv[2], together=RUNNERS + "together", overrides=sys.argv[3:]))

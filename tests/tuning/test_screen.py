@@ -117,6 +117,19 @@ def test_what_is_left_is_shared_by_the_slots(slots):
     assert pace.seconds_left(0) == 0
 
 
+def test_trials_that_train_together_take_their_share_each():
+    clock = Clock()
+    pace = Pace(1, clock)
+    pace.started(0, 4)
+    clock.now += 30
+    pace.advanced(0, 0.25)
+    assert pace.seconds_left(4) == pytest.approx(120 - 30 + 0), "all four end after 120 s"
+    clock.now += 90
+    for _ in range(4):
+        pace.finished(0, True)
+    assert pace.seconds_left(8) == pytest.approx(8 * 30)
+
+
 def test_a_slot_that_is_lost_does_not_share():
     clock = Clock()
     pace = Pace(2, clock)
@@ -185,7 +198,7 @@ def test_a_log_shows_life(capsys):
     logger.setLevel(logging.INFO)
     screen = Screen(ACCURACY, 20, [], ["cpu", "cuda:0"], interval=0.01)
     try:
-        screen.started(1, 7)
+        screen.started(1, [7])
         screen.evaluated(1, 7, 40, {"lae99": 0.51234})
         while "lae99" not in (line := lines.get(timeout=60)):
             pass
@@ -224,7 +237,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     terminal = on_terminal(columns, rows)
     screen = Screen(ACCURACY, 20, [], ["cuda:{0}"] * 12, interval=3600)
     for slot in range(12):
-        screen.started(slot, slot)
+        screen.started(slot, [slot])
         screen.evaluated(slot, slot, 10 * slot // 2, {"lae99": 0.25})
     screen.counted({outcome: 3 for outcome in Outcome}, elsewhere=0)
     lines = list(screen._lines())

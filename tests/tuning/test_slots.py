@@ -33,26 +33,32 @@ def job(tmp_path):
     return Job(composed(tmp_path), tmp_path / "models" / "0")
 
 
-def go_on(epoch, metrics):
+def go_on(progress):
     return None
+
+
+def run(worker, job, on_progress):
+    """The verdict of a single trial."""
+    ((_, verdict),) = worker.run([job], on_progress)
+    return verdict
 
 
 def test_a_worker_trains_again_and_again_in_its_slot(worker_for, job):
     worker = worker_for("quadratic")
     worker.wait_until_ready()
     seen = []
-    verdict = worker.run(job, lambda epoch, metrics: seen.append((epoch, set(metrics))))
+    verdict = run(worker, job, lambda progress: seen.append((progress.epoch, set(progress.metrics))))
     assert verdict.outcome is Outcome.COMPLETE and verdict.metrics["lae99"] == 1.0
     assert seen == [(epoch, {"lae99", "mlae"}) for epoch in range(10, 101, 10)]
     device, threads, pid = (job.folder / "device").read_text().split()
     assert (device, threads, int(pid)) == ("cpu", "1", worker.process.pid)
-    assert worker.run(job, lambda epoch, metrics: "worse than the others").outcome is Outcome.PRUNED
+    assert run(worker, job, lambda progress: "worse than the others").outcome is Outcome.PRUNED
 
 
 def test_out_of_memory_is_recognised(worker_for, job):
     worker = worker_for("out_of_gpu_memory")
     worker.wait_until_ready()
-    verdict = worker.run(job, go_on)
+    verdict = run(worker, job, go_on)
     assert verdict.outcome is Outcome.OUT_OF_MEMORY and "2.00 GiB" in verdict.reason
 
 
@@ -68,7 +74,7 @@ def test_ctrl_c_is_left_to_the_coordinator(worker_for, job):
     worker = worker_for("quadratic")
     worker.wait_until_ready()
     os.kill(worker.process.pid, signal.SIGINT)
-    assert worker.run(job, go_on).outcome is Outcome.COMPLETE
+    assert run(worker, job, go_on).outcome is Outcome.COMPLETE
 
 
 def test_a_stopped_worker_is_closed_without_a_zombie(worker_for):
@@ -85,7 +91,7 @@ def test_a_worker_that_is_stopped_in_a_trial_is_ended_after_its_deadline(worker_
     hold(tmp_path)
     worker = worker_for("held", deadline=1.0)
     worker.wait_until_ready()
-    verdict = worker.run(job, lambda epoch, metrics: os.kill(worker.process.pid, signal.SIGSTOP))
+    verdict = run(worker, job, lambda progress: os.kill(worker.process.pid, signal.SIGSTOP))
     assert verdict.outcome is Outcome.CRASHED
     assert "no sign of life for 1 s" in verdict.reason and not worker.is_alive()
 
@@ -93,7 +99,7 @@ def test_a_worker_that_is_stopped_in_a_trial_is_ended_after_its_deadline(worker_
 def test_a_long_epoch_is_no_silence(worker_for, job):
     worker = worker_for("slow", deadline=0.4)
     worker.wait_until_ready()
-    assert worker.run(job, go_on).outcome is Outcome.COMPLETE
+    assert run(worker, job, go_on).outcome is Outcome.COMPLETE
 
 
 def test_what_a_worker_cannot_import_is_told(worker_for):
@@ -105,7 +111,7 @@ def test_printing_goes_to_the_slots_log(worker_for, job, tmp_path, capfd):
     worker = worker_for("in_turn")
     worker.wait_until_ready()
     job.config.seed = 50
-    assert worker.run(job, go_on).outcome is Outcome.CRASHED
+    assert run(worker, job, go_on).outcome is Outcome.CRASHED
     assert capfd.readouterr() == ("", "")
 
 

@@ -12,6 +12,7 @@ from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
 from codes.tuning.study import run_study
 from codes.tuning.time_pruning import TimePruning
+from codes.tuning.watch import Watch
 from tests.tuning.studies import RUNNERS, composed, outcomes, study_in
 
 
@@ -22,11 +23,15 @@ def ledger():
     return Ledger(study, 20, Presence(study), nullcontext)
 
 
-def ended(ledger, seconds, outcome=Outcome.COMPLETE, hardware="A"):
+def ended(ledger, seconds, outcome=Outcome.COMPLETE, hardware="A", together=1):
     """Trials that took, or would have taken, these ``seconds``."""
     for projected in seconds:
         trial = ledger.claim("cpu", hardware, 42) or ledger.study.ask()
-        ledger.settle(trial, Verdict(outcome, projected=projected), [1.0] if outcome is Outcome.COMPLETE else [])
+        ledger.settle(
+            trial,
+            Verdict(outcome, projected=projected, together=together),
+            [1.0] if outcome is Outcome.COMPLETE else [],
+        )
 
 
 def test_the_limit_is_mean_plus_standard_deviation_of_the_first_valid_trials(ledger):
@@ -68,6 +73,26 @@ def test_each_model_of_device_has_its_own_limit(ledger):
     ended(ledger, [20.0] * 9, hardware="slow")
     pruning.renew("fast"), pruning.renew("slow")
     assert (pruning.limit("fast"), pruning.limit("slow")) == (3.0, None)
+
+
+def test_stacks_of_another_size_have_a_limit_of_their_own(ledger):
+    pruning = TimePruning(ledger)
+    ended(ledger, [20.0] * 10)
+    ended(ledger, [2.0] * 9, together=8)
+    assert "on A are" in pruning.renew("A") and pruning.renew("A", 8) is None
+    ended(ledger, [2.0], together=8)
+    assert "on A, 8 trials together are" in pruning.renew("A", 8)
+    assert (pruning.limit("A"), pruning.limit("A", 8), pruning.limit("A", 4)) == (30.0, 3.0, None)
+
+
+def test_of_a_stack_the_first_evaluation_is_projected(ledger):
+    """Later its members have fewer to share with."""
+    objective = plan_study(composed("unused")).objective
+    limits = {1: 3.0, 8: 25.0}
+    watch = Watch(ledger.study.ask(), objective, limits.get)
+    assert watch(10, {"lae99": 1.0, "train_time": 2.0}, 8) is None and watch.projected == 20.0
+    assert watch(20, {"lae99": 1.0, "train_time": 9.0}, 8) is None and watch.projected == 20.0
+    assert "more than the limit of 3 s" in watch(30, {"lae99": 1.0, "train_time": 1.5}) and watch.projected == 5.0
 
 
 def test_a_limit_that_stops_more_than_half_is_taken_anew(ledger):
