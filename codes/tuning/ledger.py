@@ -15,6 +15,7 @@ from codes.tuning.presence import Presence
 
 OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a trial
 AGAIN = "again"  # of one that was queued anew after a crash
+COMPANION = "companion"  # of one that was asked for only to train with another
 RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory", "together")
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
@@ -79,7 +80,9 @@ class Ledger:
             if held is not None and any(trial.state is TrialState.WAITING for trial in self.trials()):
                 return None
             if held:
-                self.study.enqueue_trial(dict(held))  # nobody else asks in between; the sampler proposes the rest
+                self.study.enqueue_trial(
+                    dict(held), user_attrs={COMPANION: True}
+                )  # nobody else asks in between; the sampler proposes the rest
             trial = self.study.ask()
             claim = Claim(self.presence.name, device, hardware, seed + trial.number)
             trial.set_user_attr(CLAIM, asdict(claim))
@@ -110,7 +113,7 @@ class Ledger:
     def _queue_again(self, lost: FrozenTrial, outcome: Outcome) -> None:
         queued = lost.system_attrs.get("fixed_params")
         crashed = outcome is Outcome.CRASHED
-        if queued is None or (crashed and AGAIN in lost.user_attrs):
+        if queued is None or COMPANION in lost.user_attrs or (crashed and AGAIN in lost.user_attrs):
             return
         kept = {key: value for key, value in lost.user_attrs.items() if key not in (OUTCOME, RECORD, CLAIM)}
         self.study.enqueue_trial(queued, user_attrs=kept | ({AGAIN: True} if crashed else {}))
