@@ -155,7 +155,8 @@ class Coordinator:
         index = self.slots.index(slot)
         broken = False
         while not broken and worker.is_alive() and (group := self._group(worker)):
-            self.screen.started(index, [member.trial.number for member in group])
+            epochs = group[0].watch.objective.epochs
+            self.screen.started(index, [member.trial.number for member in group], epochs)
             jobs = [member.job for member in group]
             for place, verdict in worker.run(jobs, self._shown(group, index), self.screen.note):
                 if verdict.outcome is Outcome.CRASHED and self.stopping is not None:

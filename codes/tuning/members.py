@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -85,7 +85,8 @@ class Members:
             config = self.plan.space.sample(trial, self.plan.config)
         OmegaConf.update(config, "seed", self.plan.config.seed + trial.number)
         job = Job(config, self.plan.folder / "models" / str(trial.number))
-        return Member(trial, job, Watch(trial, self.plan.objective, lambda together: self._limit(worker, together)))
+        objective = replace(self.plan.objective, epochs=config.trainer.epochs)  # which may be tuned
+        return Member(trial, job, Watch(trial, objective, lambda together: self._limit(worker, together)))
 
     def _limit(self, worker: Worker, together: int) -> float | None:
         return self.pruning.limit(worker.hardware, together) if self.pruning else None

@@ -36,15 +36,16 @@ class Slot:
     device: str
     state: str = "starting"
     numbers: list[int] = field(default_factory=list)
+    epochs: int = 0
     epoch: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
-    def progress(self, epochs: int) -> str:
+    def progress(self) -> str:
         """Trial and epoch, aligned with those of other slots."""
         if not self.numbers:
             return self.state
         others = f"+{len(self.numbers) - 1}" if len(self.numbers) > 1 else ""
-        return f"#{f'{self.numbers[0]}{others}':<4s} epoch {self.epoch:{len(str(epochs))}d}/{epochs}"
+        return f"#{f'{self.numbers[0]}{others}':<4s} epoch {self.epoch:{len(str(self.epochs))}d}/{self.epochs}"
 
 
 class Screen:
@@ -81,10 +82,10 @@ class Screen:
         self.drawer = threading.Thread(target=self._keep_drawing, args=(wait,), name="screen", daemon=True)
         self.drawer.start()
 
-    def started(self, slot: int, numbers: Sequence[int]) -> None:
-        """``slot`` trains the trials ``numbers`` from now on."""
+    def started(self, slot: int, numbers: Sequence[int], epochs: int) -> None:
+        """``slot`` trains the trials ``numbers`` from now on, for ``epochs`` each."""
         with self.lock:
-            self.slots[slot] = Slot(self.slots[slot].device, numbers=list(numbers))
+            self.slots[slot] = Slot(self.slots[slot].device, numbers=list(numbers), epochs=epochs)
             self.pace.started(slot, len(numbers))
 
     def evaluated(self, slot: int, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -93,7 +94,7 @@ class Screen:
             shown = self.slots[slot]
             if shown.numbers[0] == number:
                 shown.epoch, shown.metrics = epoch, metrics
-            self.pace.advanced(slot, epoch / self.objective.epochs)
+            self.pace.advanced(slot, epoch / shown.epochs)
 
     def finished(self, slot: int, number: int, verdict: Verdict) -> None:
         """Trial ``number`` in ``slot`` has ended."""
@@ -150,7 +151,7 @@ class Screen:
             parts = [f"{self.valid}/{self.target} valid, {self._summary()}"]
             for slot in self.slots:
                 if slot.numbers:
-                    parts.append(f"{slot.progress(self.objective.epochs)} {self._value(slot)}")
+                    parts.append(f"{slot.progress()} {self._value(slot)}")
             return "; ".join(" ".join(part.split()) for part in parts)
 
     def _keep_drawing(self, interval: float) -> None:
@@ -168,9 +169,8 @@ class Screen:
         shown = room(len(self.slots))
         width = max(len(slot.device) for slot in self.slots)
         for slot in self.slots[:shown]:
-            total = self.objective.epochs if slot.numbers else 0
-            left = f"  {slot.device:{width}s} {slot.progress(self.objective.epochs)}"
-            yield Line(left, self._value(slot), slot.epoch, total)
+            left = f"  {slot.device:{width}s} {slot.progress()}"
+            yield Line(left, self._value(slot), slot.epoch, slot.epochs)
         rest = self.slots[shown:]
         if rest:
             busy = sum(bool(slot.numbers) for slot in rest)

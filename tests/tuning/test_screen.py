@@ -198,7 +198,7 @@ def test_a_log_shows_life(capsys):
     logger.setLevel(logging.INFO)
     screen = Screen(ACCURACY, 20, [], ["cpu", "cuda:0"], interval=0.01)
     try:
-        screen.started(1, [7])
+        screen.started(1, [7], 100)
         screen.evaluated(1, 7, 40, {"lae99": 0.51234})
         while "lae99" not in (line := lines.get(timeout=60)):
             pass
@@ -237,7 +237,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     terminal = on_terminal(columns, rows)
     screen = Screen(ACCURACY, 20, [], ["cuda:{0}"] * 12, interval=3600)
     for slot in range(12):
-        screen.started(slot, [slot])
+        screen.started(slot, [slot], 100)
         screen.evaluated(slot, slot, 10 * slot // 2, {"lae99": 0.25})
     screen.counted({outcome: 3 for outcome in Outcome}, elsewhere=0)
     lines = list(screen._lines())

@@ -121,6 +121,15 @@ def test_slow_trials_are_stopped_and_replaced(tmp_path, capsys):
     assert all(record_of(trial)["hardware"] for trial in study.trials)
 
 
+def test_the_epochs_that_a_trial_has_sampled_are_what_its_time_is_projected_to(tmp_path, capsys):
+    config = composed(tmp_path, "trials=6", "pruner=none", "sampler=random", "warm_start=false")
+    config.search_space = {"trainer": {"epochs": {"choices": [20, 100]}}}
+    run_study(config, RUNNERS + "timed")
+    trials = study_in(tmp_path).trials
+    assert {trial.params["trainer.epochs"] for trial in trials} == {20, 100}
+    assert all(record_of(trial)["projected"] == record_of(trial)["metrics"]["train_time"] for trial in trials)
+
+
 def test_with_several_objectives_they_are_told_with_capped_values_and_never_shown(tmp_path, capsys):
     config = composed(tmp_path, "trials=14", "objective=dual", "loss_cap=7")
     run_study(config, RUNNERS + "timed")
