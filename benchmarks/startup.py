@@ -4,8 +4,8 @@
 2. From the command to the end of the first trial, one epoch of one step on a dataset that is there: an upper bound of
    the time to the first training step; target 8 s on two cores.
 
-Wall-clock and CPU seconds (of the command and its workers) of each run, and their medians. A machine that does something
-else adds to the first, not to the second.
+Wall-clock and CPU seconds (of the command and its workers) of each run, and their medians. A machine that does
+something else adds to the first, not to the second.
 """
 
 import argparse

@@ -122,12 +122,12 @@ def study_in(config: DictConfig, folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=config.study_name, storage=open_file(folder / "study.db"))
 
 
-def slots(number: int, trials: int, epochs: int) -> dict[str, float]:
+def slots(number: int, trials: int, *overrides: str) -> dict[str, float]:
     """A study of equal real trainings with ``number`` slots."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         devices = f"devices=[{','.join(['cpu'] * number)}]"
-        config = study_config(folder, devices, f"trials={trials}", f"trainer.epochs={epochs}", "pruner=none")
+        config = study_config(folder, devices, f"trials={trials}", "pruner=none", *overrides)
         config.search_space = {"learning_rate": {"low": 5e-4, "high": 2e-3}}
         ended = run(config, folder, "train:run_trial", prepare=tune.prepare, warm_up="train:warm_up")
     start = min(trial.datetime_start for trial in ended if trial.datetime_start)
@@ -156,7 +156,7 @@ def main() -> None:
         results[way] = {number: overhead(overrides, number, arguments.trials) for number in arguments.finished}
         print(f"{way:<16}" + "".join(f"{milliseconds:8.1f}" for milliseconds in results[way].values()), flush=True)
 
-    one, two = (slots(number, arguments.trials, arguments.epochs) for number in (1, 2))
+    one, two = (slots(number, arguments.trials, f"trainer.epochs={arguments.epochs}") for number in (1, 2))
     results |= {"one slot": one, "two slots": two, "speed-up": two["trials_per_hour"] / one["trials_per_hour"]}
     for name, share in (("one slot", one), ("two slots", two)):
         print(

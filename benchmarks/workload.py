@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from scipy.linalg import expm
 
 from codes import resolvers, schema
-from codes.data import Dataset, PreparedData, Split, prepare
+from codes.data import Dataset, PreparedData, Split, prepare, write_dataset
 from codes.schema import DatasetConfig, TrainConfig
 
 N_TRAIN, N_TEST, N_TIMES, N_QUANTITIES = 500, 100, 101, 5
+LABELS = tuple("ABCDE")
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -35,6 +37,19 @@ def compose_config(surrogate: str, *overrides: str) -> TrainConfig:
 
 
 def linear_reactions(config: DatasetConfig) -> PreparedData:
+    """The dataset as a surrogate sees it."""
+    t, train, test, val = _trajectories()
+    return prepare(Dataset(Path("linear_reactions"), t, LABELS, Split(train), Split(test), Split(val)), config)
+
+
+def linear_dataset(path: Path) -> Path:
+    """The dataset as an HDF5 file at ``path``."""
+    t, train, test, val = _trajectories()
+    write_dataset(path, train, test, val, timesteps=t, labels=LABELS)
+    return path
+
+
+def _trajectories() -> tuple[NDArray[np.float64], ...]:
     """First-order reactions ``dx/dt = K x`` between all pairs of five species, so ``x(t) = expm(K t) x(0)``.
 
     Rates are spread over two decades, initial amounts over two; columns of ``K`` sum to zero (nothing is lost).
@@ -48,5 +63,4 @@ def linear_reactions(config: DatasetConfig) -> PreparedData:
     x0 = 10 ** rng.uniform(-2, 0, (N_TRAIN + 2 * N_TEST, N_QUANTITIES))
     x = np.einsum("tij,nj->nti", propagators, x0)
     train, test, val = np.split(x, [N_TRAIN, N_TRAIN + N_TEST])
-    labels = tuple("ABCDE")
-    return prepare(Dataset(Path("linear_reactions"), t, labels, Split(train), Split(test), Split(val)), config)
+    return t, train, test, val

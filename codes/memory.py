@@ -108,8 +108,8 @@ def _of_table(path: Path, name: str) -> int:
 def keep_freed() -> None:
     """Have glibc keep what is freed for what is allocated next.
 
-    By default it returns large pieces to the system at once, and each step of a training faults in all its pages anew:
-    a seventh of the time of LatentNeuralODE. ``give_back`` returns them.
+    By default it returns large pieces to the system at once, and each step of a training faults in all its pages anew.
+    ``give_back`` returns them.
     """
     libc = _glibc()
     if libc is not None:

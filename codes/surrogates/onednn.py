@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from codes.device import cpu_maker
 
-# MKL has its best kernels for the processors of its maker only; there oneDNN takes up to half as long again.
+# MKL has its best kernels for the processors of its maker only; there oneDNN is slower (benchmarks.products).
 MKL_IS_SLOW = "intel" not in cpu_maker().lower()
 # Multiply-adds from which oneDNN pays: below, its fixed cost of 10 us is too much; at 20 times as many it takes half.
 FEWEST = 2**19
