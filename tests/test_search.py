@@ -54,22 +54,22 @@ def table(tmp_path, monkeypatch):
     monkeypatch.setenv("CODES_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(studies, "CALIBRATED", 4)
     monkeypatch.setattr(studies, "BUDGET", 12 * studies.SECONDS)
-    made = Table(tmp_path / "trainings.jsonl")
+    made = Table(tmp_path / "trainings")
     studies.calibrate(PROBLEM, made)
     return made
 
 
-@pytest.mark.parametrize(("goal", "arm"), [("lae99", "TPE + median"), ("dual", "NSGA-II + halving")])
+@pytest.mark.parametrize(("goal", "arm"), [("lae99", "TPE + Hyperband"), ("dual", "NSGA-II + halving")])
 def test_a_study_of_real_trainings_is_pruned_kept_and_scored(table, goal, arm):
     setting = Setting(PROBLEM, goal, arm)
     steps = list(run_study(setting, 0, table))
     assert {Outcome.COMPLETE, Outcome.PRUNED} <= {step.outcome for step in steps}
-    assert train_cell(PROBLEM, steps[0].cell).curve == table.get(PROBLEM, steps[0].cell).curve
+    assert train_cell(PROBLEM, steps[-1].key).curve == table.get(PROBLEM, steps[-1].key).curve
 
     row = json.loads(json.dumps(as_row(setting, 0, steps, table)))
-    scorer = Scorer(PROBLEM, Table(table.path))
+    scorer = Scorer(PROBLEM, Table(table.folder))
     ended = list(scorer.ended(row))
-    assert [(trial.cell, trial.outcome) for trial in ended] == [(step.cell, step.outcome) for step in steps]
+    assert [(trial.cell, trial.outcome) for trial in ended] == [(step.key[0], step.outcome) for step in steps]
     assert ended[-2].time < 1 <= ended[-1].time
     score = scorer.curve(row)
     assert (np.diff(score) >= 0).all() and score[-1] > score[0]

@@ -69,7 +69,7 @@ class Scorer:
         clock = 0.0
         for text, asked in zip(row["trials"].split(), row["asked"], strict=True):
             number, letter, looks = _parse(text)
-            cell, training = self.trainings[number]
+            (cell, _), training = self.trainings[number]
             clock += charged(training, looks) * self.stretch + asked / 1e3
             yield Ended(clock / studies.BUDGET, OUTCOMES[letter], training, cell)
 
@@ -191,6 +191,18 @@ class Results:
         rows = [row for (_, *of, _), row in self.rows.items() if of == [goal, arm]]
         trials = sum(len(row["asked"]) for row in rows)
         return trials / len(rows) if field == "trials" else sum(sum(row["asked"]) for row in rows) / trials
+
+
+def latency_noise(table: Table) -> tuple[float, float]:
+    """5th and 95th percentile of measured inference times, each divided by the median of its architecture."""
+    ratios = []
+    for problem in PROBLEMS:
+        medians = table.latencies(problem)
+        for (cell, _), training in table.of(problem.name).items():
+            if training.latency is not None:
+                ratios.append(training.latency / medians[problem.architecture(cell)])
+    low, high = np.percentile(ratios, [5, 95])
+    return float(low), float(high)
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str, int]:

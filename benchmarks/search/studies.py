@@ -1,6 +1,7 @@
 """One study: the project's way from asking to telling, with trainings out of the table."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -9,11 +10,11 @@ from time import process_time
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
 from benchmarks.search.problems import EPOCHS, LOOK, TRIALS, Cell, Problem
-from benchmarks.search.table import Table, Training
+from benchmarks.search.table import Key, Table, Training
 from codes.tuning.ledger import CLAIM, Ledger
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.plan import Plan, plan_study
@@ -32,7 +33,6 @@ ARMS = {
         "NSGA-II, population 50": ["sampler=nsgaii", "sampler.population_size=50", "pruner=none"],
         "NSGA-II": ["sampler=nsgaii", "pruner=none"],
         "TPE + Hyperband": ["sampler=tpe", "pruner=hyperband"],
-        "TPE + median": ["sampler=tpe", "pruner=median"],
         "TPE": ["sampler=tpe", "pruner=none"],
         "GP": ["sampler=gp", "pruner=none"],
         "random": ["sampler=random", "pruner=none"],
@@ -42,6 +42,7 @@ ARMS = {
         "NSGA-II": ["sampler=nsgaii", "pruner=none"],
         "NSGA-II + halving": ["sampler=nsgaii", "pruner=pareto_halving"],
         "TPE + halving": ["sampler=tpe", "pruner=pareto_halving"],
+        "TPE, multivariate + halving": ["sampler=tpe_multivariate", "pruner=pareto_halving"],
         "TPE": ["sampler=tpe", "pruner=none"],
         "GP": ["sampler=gp", "pruner=none"],
         "random": ["sampler=random", "pruner=none"],
@@ -66,10 +67,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Step:
-    """One trial: the seconds that asking took, its cell, how it ended, and after how many evaluations."""
+    """One trial: the seconds that asking took, its training, how it ended, and after how many evaluations."""
 
     asked: float
-    cell: Cell
+    key: Key
     outcome: Outcome
     looks: int
 
@@ -89,7 +90,7 @@ def calibrate(problem: Problem, table: Table) -> None:
     while len(table.of(problem.name)) < CALIBRATED:
         trial = study.ask()
         plan.space.sample(trial, plan.config)
-        table.get(problem, problem.cell_of(trial.params))
+        table.get(problem, (problem.cell_of(trial.params), 0))
 
 
 def stretch(problem: Problem, table: Table) -> float:
@@ -117,30 +118,40 @@ def run_study(setting: Setting, seed: int, table: Table) -> Iterator[Step]:
     )
     ledger = Ledger(study, TRIALS, Presence(study), plan_of)  # type: ignore[arg-type]
     pruning, clock, number = TimePruning(ledger), 0.0, 0
-    small = _conditions(plan.config)
+    active: dict[tuple[Any, ...], bool] = {}
+    visits: Counter[Cell] = Counter()
     most = GP_TRIALS if setting.arm == "GP" else None
     while clock < BUDGET and number != most:
         start = process_time()
         trial = study.ask()
-        plan.space.sample(trial, small)
+        sample(trial, plan, active)
         asked = process_time() - start
         cell = setting.problem.cell_of(trial.params)
-        training = table.get(setting.problem, cell)
+        training = table.get(setting.problem, (cell, visits[cell]))
         outcome, looks = _train(trial, training, plan, ledger, pruning)
         clock += charged(training, looks) * factor + asked
         number += 1
-        yield Step(asked, cell, outcome, looks)
+        yield Step(asked, (cell, visits[cell]), outcome, looks)
+        visits[cell] += 1
 
 
-def _conditions(config: DictConfig) -> DictConfig:
-    """All that sampling looks at; it copies the config each time, which takes longer than many a sampler."""
-    small = OmegaConf.masked_copy(config, ["surrogate", "dataset", "search_space"])
-    for name in list(small.search_space):
-        if "when" in small.search_space[name]:
-            small.search_space[name] = {"when": small.search_space[name]._get_node("when")._value()}
-        else:
-            del small.search_space[name]
-    return small
+def sample(trial: optuna.Trial, plan: Plan, active: dict[tuple[Any, ...], bool]) -> None:
+    """Suggest what ``plan.space.sample`` does; it copies the config and resolves conditions for longer than TPE thinks.
+
+    ``active`` keeps what the conditions say, by the categorical values that they may look at.
+    """
+    chosen: dict[str, Any] = {}
+    for parameter in plan.space:
+        key = (parameter.name, *chosen.items())
+        if key not in active:
+            config = plan.config.copy()
+            for name, value in chosen.items():
+                OmegaConf.update(config, f"surrogate.{name}", value)
+            active[key] = parameter.is_active(config)
+        if active[key]:
+            value = parameter.suggest(trial)
+            if parameter.kind == "categorical":
+                chosen[parameter.name] = value
 
 
 def _train(
@@ -177,9 +188,9 @@ def _verdict(training: Training, looks: int, reason: str | None) -> Verdict:
 
 def as_row(setting: Setting, seed: int, steps: list[Step], table: Table) -> dict[str, Any]:
     """A line of results: of each trial the number of its training, how it ended, and its evaluations."""
-    numbers = {cell: number for number, cell in enumerate(table.of(setting.problem.name))}
+    numbers = {key: number for number, key in enumerate(table.of(setting.problem.name))}
     return {
         **{"problem": setting.problem.name, "goal": setting.goal, "arm": setting.arm, "seed": seed},
-        "trials": " ".join(f"{numbers[step.cell]}{LETTERS[step.outcome]}{step.looks}" for step in steps),
+        "trials": " ".join(f"{numbers[step.key]}{LETTERS[step.outcome]}{step.looks}" for step in steps),
         "asked": [round(1e3 * step.asked) for step in steps],  # ms
     }

@@ -1,4 +1,8 @@
-"""Real trainings, each made once, when a study first asks for it."""
+"""Real trainings, each made once, when a study first asks for it.
+
+A cell has as many as a study has ever wanted: when it comes to a cell for the second time, it gets the second one. Else
+a sampler that stays where it is good would find nothing there any more.
+"""
 
 import json
 import zlib
@@ -31,43 +35,48 @@ class Training:
     latency: float | None = None
 
 
+Key = tuple[Cell, int]  # a cell, and which of its trainings
+
+
 class Table:
-    """Trainings of one file, a line each, in the order in which they were made."""
+    """Trainings of a folder: a file for each problem, and there a line for each training, oldest first."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, dict[Cell, Training]] = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
-            row = json.loads(line)
-            self.of(row["problem"])[tuple(row["cell"])] = Training(row["s"], tuple(row["curve"]), *row["end"])
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, dict[Key, Training]] = {}
+        for path in sorted(folder.glob("*.jsonl")):
+            for line in path.read_text().splitlines():
+                cell, visit, seconds, curve, end = json.loads(line)
+                self.of(path.stem)[tuple(cell), visit] = Training(seconds, tuple(curve), *end)
 
-    def of(self, problem: str) -> dict[Cell, Training]:
+    def of(self, problem: str) -> dict[Key, Training]:
         """Trainings of one problem."""
         return self.rows.setdefault(problem, {})
 
-    def get(self, problem: Problem, cell: Cell) -> Training:
-        """The training of ``cell``, made now if there is none."""
+    def get(self, problem: Problem, key: Key) -> Training:
+        """A training, made now if there is none."""
         known = self.of(problem.name)
-        if cell not in known:
-            known[cell] = made = train_cell(problem, cell)
-            end = (made.best, made.early, made.latency)
-            row = {"problem": problem.name, "cell": cell, "s": made.seconds, "curve": made.curve, "end": end}
-            with self.path.open("a") as file:
+        if key not in known:
+            known[key] = made = train_cell(problem, key)
+            row = [*key, made.seconds, made.curve, (made.best, made.early, made.latency)]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / f"{problem.name}.jsonl").open("a") as file:
                 file.write(json.dumps(row, separators=(",", ":")) + "\n")
-        return known[cell]
+        return known[key]
 
     def latencies(self, problem: Problem) -> Mapping[Cell, float]:
         """Inference time of each architecture: the median over all trainings of it, hours and loads apart."""
         measured: dict[Cell, list[float]] = {}
-        for cell, training in self.of(problem.name).items():
+        for (cell, _), training in self.of(problem.name).items():
             if training.latency is not None:
                 measured.setdefault(problem.architecture(cell), []).append(training.latency)
         return {architecture: median(seconds) for architecture, seconds in measured.items()}
 
 
-def train_cell(problem: Problem, cell: Cell) -> Training:
-    """Train at the centre of ``cell``, from a seed of its own."""
-    settings = problem.settings(cell, zlib.crc32(repr(cell).encode()) % 2**31)
+def train_cell(problem: Problem, key: Key) -> Training:
+    """Train at the centre of a cell, from a seed that no other training of it has."""
+    cell, visit = key
+    settings = problem.settings(cell, zlib.crc32(repr(cell).encode()) % 2**31 + visit)
     data, seen = problem.data, list[dict[str, float]]()
     start = process_time()
     end: dict[str, Any] = {}
