@@ -112,7 +112,7 @@ def test_what_means_the_same_is_the_same(tmp_path):
 
 def test_an_objective_takes_its_sampler_along(tmp_path):
     stored = composed(tmp_path, whole_space=True)
-    new = composed(tmp_path, "objective=dual", "trainer.epochs=7", "trials=7", whole_space=True)
+    new = composed(tmp_path, "objective=dual", "sampler=nsgaii", "trainer.epochs=7", "trials=7", whole_space=True)
     back = with_stored(new, changes(stored, new))
     assert {change.key for change in changes(stored, back)} == {"trials"} and back.trials == 7
     assert plan_study(back).sampler(0).__class__.__name__ == "TPESampler"
@@ -319,8 +319,9 @@ def test_what_waits_goes_on_to_wait_if_it_fits(tmp_path):
 
 
 def test_a_genetic_algorithm_goes_on_after_a_migration(tmp_path):
-    begin(tmp_path, "objective=dual", "trials=20", trials=10)
-    wide = ["objective=dual", "trials=20", f"{SPACE}.high=0.1", "on_config_change=reuse"]
+    dual = ["objective=dual", "sampler=nsgaii", "trials=20"]
+    begin(tmp_path, *dual, trials=10)
+    wide = [*dual, f"{SPACE}.high=0.1", "on_config_change=reuse"]
     plan = settle(composed(tmp_path, *wide, whole_space=True))
     study = study_in(tmp_path)
     key = "NSGAIISampler:generation"
