@@ -145,7 +145,7 @@ def slots(number: int, trials: int, *overrides: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20, help="trials measured for each overhead, and of each study")
-    parser.add_argument("--epochs", type=int, default=400, help="of a real training; 400 take about two seconds")
+    parser.add_argument("--epochs", type=int, default=25, help="of a real training; 25 take about two seconds")
     parser.add_argument("--finished", type=int, nargs="+", default=[0, 200, 1000])
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

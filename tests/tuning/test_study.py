@@ -66,7 +66,7 @@ def test_several_objectives_survive_a_diverged_trial(tmp_path):
 
 
 def test_two_slots_are_two_processes_with_a_fair_share_of_threads(tmp_path):
-    run(tmp_path, "quadratic", "trials=7", "devices=[cpu,cpu]", "pruner=none")
+    run(tmp_path, "meeting", "trials=7", "devices=[cpu,cpu]", "pruner=none")
     seen = [path.read_text().split() for path in tmp_path.glob("out/models/*/device")]
     assert len(seen) == 7 and {device for device, _, _ in seen} == {"cpu"}
     assert len({process for _, _, process in seen}) == 2

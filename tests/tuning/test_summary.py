@@ -79,7 +79,7 @@ def test_the_table_of_trials(dual, tmp_path):
     (tmp_path / "models" / "0").mkdir(parents=True)
     write_trials(tmp_path / "trials.csv", ledger.trials(), plan.objective)
     with (tmp_path / "trials.csv").open() as file:
-        assert file.readline().strip() == f"{COLUMNS},hardware,coordinator,model"
+        assert file.readline().strip() == f"{COLUMNS},together,hardware,coordinator,model"
         rows = list(csv.reader(file))
     assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,H200,host pid 7,models/0"
     assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,H200,host pid 7,"
