@@ -81,8 +81,8 @@ def test_the_table_of_trials(dual, tmp_path):
     with (tmp_path / "trials.csv").open() as file:
         assert file.readline().strip() == f"{COLUMNS},together,hardware,coordinator,model"
         rows = list(csv.reader(file))
-    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,H200,host pid 7,models/0"
-    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,H200,host pid 7,"
+    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,,H200,host pid 7,models/0"
+    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,,H200,host pid 7,"
     assert rows[5][8] == "diverged: the loss is nan in epoch 3"
 
 
