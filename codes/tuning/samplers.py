@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers._tpe import _truncnorm
 from optuna.study import Study
@@ -22,6 +22,7 @@ from scipy import special
 from codes.errors import UserError
 from codes.tuning.conditions import parents_of
 from codes.tuning.ledger import outcome_of
+from codes.tuning.migration import distribution
 from codes.tuning.outcomes import VALID
 from codes.tuning.space import SECTION, Parameter, Space
 
@@ -92,7 +93,7 @@ class CmaEsSampler(optuna.samplers.CmaEsSampler):
     def __init__(self, space: Space, config: DictConfig, **settings: Any) -> None:
         super().__init__(**settings)
         self.numbers: dict[str, BaseDistribution] = {
-            parameter.name: _distribution(parameter)
+            parameter.name: distribution(parameter)
             for parameter in space
             if parameter.kind != "categorical" and not parents_of(parameter, space.parameters, config)
             if parameter.is_active(config)
@@ -154,10 +155,3 @@ def _extended(
 
 def _key(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.kind == "int":
-        step = 1 if parameter.step is None else int(parameter.step)
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
