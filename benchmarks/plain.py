@@ -22,12 +22,12 @@ from codes.surrogates import layers
 
 def mlp(n_in: int, n_out: int, **shape: Any) -> nn.Sequential:
     """The same weights as ours in layers of PyTorch's own."""
-    ours = layers.mlp(n_in, n_out, **shape)
-    for index, layer in enumerate(ours):
+    net = nn.Sequential(*layers.mlp(n_in, n_out, **shape))
+    for index, layer in enumerate(net):
         if isinstance(layer, nn.Linear):
-            ours[index] = nn.Linear(layer.in_features, layer.out_features)
-            ours[index].load_state_dict(layer.state_dict())
-    return ours
+            net[index] = nn.Linear(layer.in_features, layer.out_features)
+            net[index].load_state_dict(layer.state_dict())
+    return net
 
 
 class FullyConnected(nn.Module):

@@ -1,23 +1,21 @@
 """Products of a linear layer by MKL and by oneDNN, on one core: ``python -m benchmarks.products``.
 
-Gflop per CPU second of the layer and its gradients; the two take turns. Says whether ``codes.surrogates.onednn``
+Gflop per CPU second of the layer and its gradients; the two take turns. Says whether ``codes.surrogates.products``
 chooses well on this processor.
 """
 
 import json
 import os
 import statistics
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from time import process_time
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
 
 from codes.device import device_model
-from codes.surrogates.onednn import MKL_IS_SLOW, _OneDNN
+from codes.surrogates import products
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = [(1024, 150, 150), (1024, 100, 100), (6464, 32, 32), (6464, 5, 32), (8960, 64, 64)]  # rows, in, out
@@ -25,16 +23,16 @@ SHAPES = [(1024, 150, 150), (1024, 100, 100), (6464, 32, 32), (6464, 5, 32), (89
 
 def compare(rows: int, n_in: int, n_out: int, repeats: int = 15, calls: int = 50) -> dict[str, Any]:
     """Both speeds for one shape."""
-    tensors = [torch.randn(shape, requires_grad=True) for shape in ((rows, n_in), (n_out, n_in), (n_out,))]
-    gradient = torch.randn(rows, n_out)
-    ways: dict[str, Callable[..., Any]] = {"mkl": linear, "onednn": _OneDNN.apply}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    layer, x = products.Linear(n_in, n_out), torch.randn(rows, n_in, requires_grad=True)
+    tensors, gradient = [x, *layer.parameters()], torch.randn(rows, n_out)
+    seconds: dict[str, list[float]] = {"mkl": [], "onednn": []}
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, of in seconds.items():
+            products.MKL_IS_SLOW = name == "onednn"
             start = process_time()
             for _ in range(calls):
-                torch.autograd.grad(way(*tensors), tensors, gradient)
-            seconds[name].append((process_time() - start) / calls)
+                torch.autograd.grad(layer(x), tensors, gradient)
+            of.append((process_time() - start) / calls)
     speeds = {name: 6e-9 * rows * n_in * n_out / statistics.median(of) for name, of in seconds.items()}
     return {"rows": rows, "in": n_in, "out": n_out, **speeds}
 
@@ -43,7 +41,7 @@ def main() -> None:
     """Print a table, write one JSON file."""
     torch.set_num_threads(1)
     processor = device_model("cpu")
-    print(f"{processor}: multiplied by {'oneDNN' if MKL_IS_SLOW else 'MKL'}")
+    print(f"{processor}: multiplied by {'oneDNN' if products.MKL_IS_SLOW else 'MKL'}")
     print("rows x in x out      MKL  oneDNN  (Gflop/s)")
     found = [compare(*shape) for shape in SHAPES]
     for row in found:

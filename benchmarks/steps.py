@@ -33,7 +33,10 @@ TRIALS = {
         *("surrogate.branch_hidden_layers=5", "surrogate.trunk_hidden_layers=5", "surrogate.hidden_size=100"),
         *("surrogate.output_factor=10", "trainer.epochs=10"),
     ],
-    "LatentPoly": [*CODER, *DERIVATIVES, "surrogate.degree=2", "surrogate.coder_width=32", "trainer.epochs=50"],
+    "LatentPoly": [
+        *(*CODER, *DERIVATIVES, "surrogate.degree=2", "surrogate.basis=powers", "surrogate.coder_width=32"),
+        "trainer.epochs=50",
+    ],
     "LatentNeuralODE": [
         *(*CODER, *DERIVATIVES, "surrogate.coder_width=64", "surrogate.ode_layers=4", "surrogate.ode_width=64"),
         *("surrogate.rtol=1e-6", "surrogate.atol=1e-6", "trainer.epochs=10"),

@@ -105,6 +105,7 @@ class LatentConfig(SurrogateConfig):
 @dataclass
 class LatentPolyConfig(LatentConfig):
     degree: int = limited(COUNT)
+    basis: Literal["chebyshev", "powers"] = MISSING
     coeff_network: bool = MISSING  # parameters set the coefficients, otherwise they enter the encoder
     coeff_width: int = limited(COUNT)
     coeff_layers: int = limited(COUNT)

@@ -73,6 +73,7 @@ class Problem:
             *(f"trainer.batch_size={BATCH[self.surrogate]}", "trainer.latency_repeats=10", f"trials={TRIALS}"),
             *(f"search_space.{name}.{bound}={value}" for name, bound, value in bounds),
             f"search_space.activation.choices=[{','.join(COMMON['activation'])}]",
+            *(["~search_space.basis"] if self.surrogate == "LatentPoly" else []),  # trainings were made without
             "dataset.n_parameters=0",
             *overrides,
         )

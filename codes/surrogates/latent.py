@@ -11,14 +11,21 @@ from codes.surrogates.base import Criterion, Surrogate
 from codes.surrogates.layers import join, mlp
 
 
-def time_derivative(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Differences :math:`(x_{i+1} - x_i) / (t_{i+1} - t_i)` [..., T-1, Q] of x [..., T, Q], and their times [T-1].
+def difference_rates(t: Tensor, n_columns: int) -> tuple[Tensor, Tensor]:
+    r"""What differences of neighbours in time are to be multiplied by, :math:`1 / (t_{i+1} - t_i)`.
 
-    Each is the derivative half way between its two times, to second order in their distance on an even grid.
+    A product is the derivative half way between its two times, to second order in their distance on an even grid.
+
+    Args:
+        t: ascending times, [..., T].
+        n_columns: numbers at each time. The rates are repeated so often: to broadcast them along a short last dimension
+            takes five times as long.
+
+    Returns:
+        Rates [..., T-1, n_columns], and the times [..., T-1] of the derivatives.
     """
-    # as many columns as x: to broadcast along its short last dimension takes five times as long
-    rates = torch.diff(t).reciprocal().unsqueeze(-1).repeat(*[1] * t.ndim, x.shape[-1])
-    return torch.diff(x, dim=-2) * rates.unsqueeze(-3), (t[..., 1:] + t[..., :-1]) / 2
+    rates = torch.diff(t).reciprocal().unsqueeze(-1).repeat(*[1] * t.ndim, n_columns)
+    return rates, (t[..., 1:] + t[..., :-1]) / 2
 
 
 class LatentSurrogate(Surrogate):
@@ -32,7 +39,8 @@ class LatentSurrogate(Surrogate):
               + w_2 C(\ddot y / s_2, \ddot x / s_2), \qquad s_i^2 = 1 + \overline{(x^{(i)})^2}
 
     with the criterion C, a function of the difference of its arguments, the weights ``identity_weight``,
-    ``derivative_weight`` and ``curvature_weight``, and divided differences over the batch's times, which must ascend.
+    ``derivative_weight`` and ``curvature_weight``, and divided differences over the batch's times, which must ascend
+    from 0, so that the first state of y is decoder(z_0).
     The scales s_i bring each term to the order of 1: the mean square of the batch's true derivatives, and 1 for states
     that hardly change. A weight of 0 costs nothing.
 
@@ -67,26 +75,23 @@ class LatentSurrogate(Surrogate):
         return self.decoder(self.evolve(self.encode(x0, p), t, p))
 
     def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
-        self.check_inputs(x0, t, p)
-        z0 = self.encode(x0, p)
-        z = self.evolve(z0, t, p)
-        if self.config.identity_weight:  # one pass through the decoder for both terms
-            decoded = self.decoder(torch.cat([z.flatten(-3, -2), z0], dim=-2))
-            n = z0.shape[-2]
-            y, y0 = decoded[..., :-n, :].unflatten(-2, z.shape[-3:-1]), decoded[..., -n:, :]
-            loss = criterion(y, x) + self.config.identity_weight * criterion(y0, x0)
-        else:
-            y = self.decoder(z)
-            loss = criterion(y, x)
-        weights = (self.config.derivative_weight, self.config.curvature_weight)
-        return loss + self._derivative_terms(y, t, x, criterion) if any(weights) else loss
+        y = self(x0, t, p)
+        loss = criterion(y, x)
+        if self.config.identity_weight:
+            loss = loss + self.config.identity_weight * criterion(y[..., 0, :], x0)
+        if self.config.derivative_weight or self.config.curvature_weight:
+            loss = loss + self._derivative_terms(y, t, x, criterion)
+        return loss
 
     def _derivative_terms(self, y: Tensor, t: Tensor, x: Tensor, criterion: Criterion) -> Tensor:
-        """Both terms from the derivatives of the error y - x: those of y itself are not needed."""
-        total, error, truth = y.new_zeros(()), y - x, x
+        """Both terms from the scaled derivatives of the error y - x: those of y itself are not needed."""
+        total, error, truth, scale = y.new_zeros(()), y - x, x, y.new_ones(())
         for weight in (self.config.derivative_weight, self.config.curvature_weight):
-            (error, _), (truth, t) = time_derivative(error, t), time_derivative(truth, t)
+            rates, t = difference_rates(t, x.shape[-1])
+            rates, last = rates.unsqueeze(-3), scale
+            truth = torch.diff(truth, dim=-2) * rates
+            scale = (1 + truth.square().mean(dim=(-3, -2, -1), keepdim=True)).rsqrt()
+            error = torch.diff(error, dim=-2) * (rates * (scale / last))
             if weight:
-                scaled = error * (1 + truth.square().mean(dim=(-3, -2, -1), keepdim=True)).rsqrt()
-                total = total + weight * criterion(scaled, total.new_zeros(()).expand_as(scaled))
+                total = total + weight * criterion(error, total.new_zeros(()).expand_as(error))
         return total

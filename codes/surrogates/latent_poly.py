@@ -8,28 +8,33 @@ from torch import Tensor, nn
 from codes.schema import DataSpec, LatentPolyConfig
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import join, mlp
-from codes.surrogates.onednn import Linear
+from codes.surrogates.products import Linear
 
 
-def polynomial_basis(t: Tensor, degree: int) -> Tensor:
-    r"""Chebyshev polynomials of the first kind on [0, 1] that vanish at t = 0.
+def polynomial_basis(t: Tensor, degree: int, kind: str) -> Tensor:
+    r"""1, and polynomials of degree k = 1 ... ``degree`` that vanish at t = 0.
 
-    .. math:: \phi_k(t) = T_k(2t - 1) - T_k(-1), \quad k = 1, \dots, \mathrm{degree}
+    .. math:: \phi_k(t) = t^k \quad (\mathrm{powers}) \qquad
+              \phi_k(t) = T_k(2t - 1) - T_k(-1) \quad (\mathrm{chebyshev})
 
-    They span the same polynomials as :math:`t, t^2, \dots`, but are far from parallel, so that high degrees train.
+    with the Chebyshev polynomials of the first kind. Both span the same. Powers are nearly parallel, so that a gradient
+    moves them together: fast where all trajectories do much the same, and slow to tell them apart.
 
     Args:
         t: times, [..., T].
         degree: the highest power of time.
+        kind: ``powers`` or ``chebyshev``.
 
     Returns:
-        Values, [..., T, degree].
+        Values, [..., T, 1 + degree].
     """
+    if kind == "powers":
+        return t.unsqueeze(-1) ** torch.arange(degree + 1, device=t.device)
     s = 2 * t - 1
     values = [torch.ones_like(s), s]
     while len(values) <= degree:
         values.append(2 * s * values[-1] - values[-2])
-    return torch.stack([value - (-1) ** k for k, value in enumerate(values) if k > 0], dim=-1)
+    return torch.stack([values[0], *(value - (-1) ** k for k, value in enumerate(values) if k > 0)], dim=-1)
 
 
 class LatentPoly(LatentSurrogate):
@@ -37,9 +42,9 @@ class LatentPoly(LatentSurrogate):
 
     .. math:: z(t) = z_0 + \sum_{k=1}^{\mathrm{degree}} c_k \phi_k(t), \qquad z_0 = \mathrm{encoder}(x_0, p)
 
-    The basis :math:`\phi_k` vanishes at t = 0, so z(0) = z_0. The coefficients [degree, L] are a linear map of z_0,
-    which includes coefficients that all trajectories share (Sulzer & Buck 2023, arXiv:2312.06015). With
-    ``coeff_network`` they are a network of (z_0, p) instead, and the parameters leave the encoder.
+    The ``basis`` :math:`\phi_k` (:func:`polynomial_basis`) vanishes at t = 0, so z(0) = z_0. The coefficients
+    [degree, L] are a linear map of z_0, which includes coefficients that all trajectories share (Sulzer & Buck 2023,
+    arXiv:2312.06015). With ``coeff_network`` they are a network of (z_0, p), and the parameters leave the encoder.
     """
 
     stackable: ClassVar[bool] = True
@@ -64,4 +69,5 @@ class LatentPoly(LatentSurrogate):
         """The polynomial at the times ``t``: [B, L] to [B, T, L]."""
         flat = self.coefficients(z0 if self.encode_params else join(z0, p))
         coefficients = flat.unflatten(-1, (self.config.degree, self.config.latent_features))
-        return z0.unsqueeze(-2) + polynomial_basis(t, self.config.degree).unsqueeze(-3) @ coefficients
+        basis = polynomial_basis(t, self.config.degree, self.config.basis).unsqueeze(-3)
+        return torch.matmul(basis, torch.cat([z0.unsqueeze(-2), coefficients], dim=-2))

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from codes.surrogates.onednn import Linear
+from codes.surrogates.chain import Chain
+from codes.surrogates.products import Linear
 
 # Standard deviation of a hidden weight, times sqrt(fan_in). He et al. 2015 for the ReLU-like; less for the ELU-like,
 # which pass more through. Measured over depths 3 and 8, see docs/surrogates.md.
@@ -34,13 +35,13 @@ def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) 
     return layer
 
 
-def mlp(n_in: int, n_out: int, *, width: int, depth: int, activation: str) -> nn.Sequential:
+def mlp(n_in: int, n_out: int, *, width: int, depth: int, activation: str) -> Chain:
     """``depth`` hidden layers of ``width`` neurons, each with an activation module of its own, and a linear output."""
     make = {"PReLU": PReLU}.get(activation, getattr(nn, activation))
     layers: list[nn.Module] = []
     for n_before in [n_in] + [width] * (depth - 1):
         layers += [hidden_linear(n_before, width, activation), make()]
-    return nn.Sequential(*layers, Linear(width, n_out))
+    return Chain(*layers, Linear(width, n_out))
 
 
 class ConditionedMLP(nn.Module):
@@ -60,5 +61,4 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """From x [..., n_in] and ``shift = condition(c)``, which broadcasts against [..., width], to [..., n_out]."""
-        hidden = self.first(x)
-        return self.rest(hidden if shift is None else hidden + shift)
+        return self.rest(self.first(x), shift)

@@ -2,32 +2,14 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from codes.surrogates.base import Surrogate
+from codes.surrogates.row import sizes
 
 # Of gradients that are parts of rows, as the parameters are: added to in place, which costs no more.
 warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
-
-
-def sizes(model: nn.Module) -> list[int]:
-    """Elements of each parameter of ``model``, in their order."""
-    return [parameter.numel() for parameter in model.parameters()]
-
-
-def flattened(models: Sequence[nn.Module]) -> Tensor:
-    """All parameters of each of K models in one row, [K, N]."""
-    return torch.stack([torch.cat([value.detach().flatten() for value in model.parameters()]) for model in models])
-
-
-def lay_out(model: nn.Module, row: Tensor) -> None:
-    """Have the parameters of ``model`` be parts of ``row`` [N]: what is written there, they are."""
-    parts = row.split(sizes(model))
-    for parameter, part in zip(model.parameters(), parts, strict=True):
-        parameter.data = part.view_as(parameter)
 
 
 def stacked(model: Surrogate, rows: Tensor, gradients: Tensor) -> Surrogate:

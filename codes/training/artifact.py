@@ -25,9 +25,9 @@ from codes.surrogates.base import Surrogate
 from codes.training.seen import Seen
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
-FORMAT = 2
+FORMAT = 3
 KEYS = ("format", "surrogate", "spec", "labels", "unit", "transform", "training", "versions", "sha256")
-KEYS_OF = {1: KEYS, FORMAT: (*KEYS, "seen")}  # by format
+KEYS_OF = {1: KEYS, 2: (*KEYS, "seen"), FORMAT: (*KEYS, "seen")}  # by format
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +112,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a YAML file: {error}") from error
     version = described.get("format", FORMAT) if isinstance(described, Mapping) else FORMAT
     if version not in tuple(KEYS_OF):
-        raise UserError(f"{path}: format must be {' or '.join(map(str, KEYS_OF))} for this version but got {version}")
+        raise UserError(
+            f"{path}: format must be one of {', '.join(map(str, KEYS_OF))} for this version but got {version}"
+        )
     _check_keys(path, "", described, KEYS_OF[version])
-    return dict(described)
+    surrogate = described["surrogate"]
+    if version < 3 and isinstance(surrogate, Mapping) and surrogate.get("name") == "LatentPoly":
+        surrogate = {"basis": "chebyshev", **surrogate}  # there was no other
+    return {**described, "surrogate": surrogate}
 
 
 def _build(path: Path, surrogate: Any, spec: Any) -> Surrogate:

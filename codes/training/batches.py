@@ -40,6 +40,11 @@ class Blocks:
     def __len__(self) -> int:
         return self.n_groups * self.n_chunks
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Trajectories and times of the largest block."""
+        return math.ceil(self.n_trajectories / self.n_groups), math.ceil(self.n_times / self.n_chunks)
+
     def epoch(self, generator: torch.Generator, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Trajectory and time indices of each block; no time indices where a block has all times in their order.
 

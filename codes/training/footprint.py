@@ -1,5 +1,6 @@
 """How much memory a training will need, from shapes alone, and whether there is as much."""
 
+import math
 import weakref
 from typing import Any
 
@@ -21,6 +22,9 @@ MIB = 2**20
 # What is resident beyond the tensors: libraries' own buffers, and holes between pieces of different sizes. Measured
 # (tests/training/test_footprint.py) 1.0 to 1.9 times the tensors, and up to 25 MiB where they are few.
 MARGIN, LIBRARIES = 1.5, 32 * MIB
+# Bytes for each neuron and row: a layer's value, argument and gradients take 20, solvers and recipes of one's own more.
+# What so fits is not looked at more closely, which would take 20 to 40 ms.
+AMPLE = 1000
 
 
 def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) -> None:
@@ -29,7 +33,7 @@ def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) ->
     On a host that gives memory before it has it (Linux), the kernel would kill the process instead.
     """
     there = available(str(device))
-    if there is None:
+    if there is None or ample(config, data) < there:
         return
     needed = round(MARGIN * footprint(config, data)) + LIBRARIES
     if needed > there:
@@ -37,6 +41,18 @@ def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) ->
             f"out of memory: the training would need about {needed // MIB} MiB on {device}, where {there // MIB} MiB "
             "are available; take a smaller network or trainer.batch_size, or trainer.check_memory=false to try it"
         )
+
+
+def ample(config: TrainConfig, data: PreparedData) -> int:
+    """Bytes that a training certainly does with, from the sizes of its layers and the rows of a batch."""
+    with torch.device("meta"):
+        model = surrogates.build(config.surrogate, data.spec)
+    blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
+    evaluated = next(chunks(len(data.test), len(data.t)))
+    rows = math.prod(blocks.largest) + (evaluated.stop * len(data.t)) // 10  # which keep no values for gradients
+    parameters = list(model.parameters())
+    neurons = sum(len(weight) for weight in parameters if weight.ndim > 1)
+    return AMPLE * rows * neurons + 32 * sum(weight.numel() for weight in parameters)
 
 
 def footprint(config: TrainConfig, data: PreparedData) -> int:
@@ -47,9 +63,8 @@ def footprint(config: TrainConfig, data: PreparedData) -> int:
             model = surrogates.build(config.surrogate, data.spec)
         weights = memory.held
         blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
-        largest = torch.empty(-(-blocks.n_trajectories // blocks.n_groups), dtype=torch.long, device="meta")
-        times = torch.empty(-(-blocks.n_times // blocks.n_chunks), dtype=torch.long, device="meta")
-        batch = Batches(data, blocks).gather(largest, None if blocks.n_chunks == 1 else times)
+        trajectories, times = (torch.empty(n, dtype=torch.long, device="meta") for n in blocks.largest)
+        batch = Batches(data, blocks).gather(trajectories, None if blocks.n_chunks == 1 else times)
         model.loss(*batch, criterion(config.surrogate)).backward()
         del batch
         _evaluate_slice(model, data)

@@ -1,5 +1,6 @@
 """How long predictions take."""
 
+import math
 import os
 import random
 import statistics
@@ -18,7 +19,7 @@ from codes.training.evaluation import divergence, inference, predictions
 LOCK_FILE = Path("/tmp/codes-latency.lock")  # of the host: TMPDIR differs between batch jobs
 WARM_UP_CALLS = 3
 FEWEST_REPEATS = 5
-LONGEST_SECONDS = 2.0
+LONGEST_SECONDS, LARGEST_SHARE = 2.0, 1 / 20  # of a measurement, and of the training before it
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,21 @@ class Latency:
     repeats: int
 
 
-def measure_latency(model: nn.Module, split: TensorSplit, t: Tensor, repeats: int) -> Latency:
+def measure_latency(
+    model: nn.Module, split: TensorSplit, t: Tensor, repeats: int, trained: float = math.inf
+) -> Latency:
     """Time from normalised initial states to the normalised trajectories of ``split`` at all times ``t``.
 
     After warm-up, synchronised with the device, one measurement at a time on this host. Ends early once it has taken
-    2 s, but not before 5 repeats, so that slow models do not hold up the other processes of a study.
+    2 s, or a twentieth of the ``trained`` seconds, but not before 5 repeats: slow models do not hold up the other
+    processes of a study, and short trainings are not measured for longer than they last.
     """
+    longest = min(LONGEST_SECONDS, LARGEST_SHARE * trained)
     with host_lock(), inference(model), divergence():
         for _ in range(WARM_UP_CALLS):
             _time_prediction(model, split, t)
         seconds: list[float] = []
-        while len(seconds) < repeats and (len(seconds) < FEWEST_REPEATS or sum(seconds) < LONGEST_SECONDS):
+        while len(seconds) < repeats and (len(seconds) < FEWEST_REPEATS or sum(seconds) < longest):
             seconds.append(_time_prediction(model, split, t))
     return Latency(statistics.median(seconds), _interquartile_range(seconds), len(seconds))
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from time import perf_counter, process_time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codes import surrogates
 from codes.data import PreparedData
@@ -13,11 +13,12 @@ from codes.errors import Diverged, StopTraining, UserError
 from codes.memory import keep_freed
 from codes.schema import OF_A_MEMBER, TrainConfig
 from codes.surrogates.base import Surrogate
-from codes.surrogates.stack import flattened, lay_out, stacked
+from codes.surrogates.row import lay_out
+from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
 from codes.training.checks import check_config
 from codes.training.latency import synchronize
-from codes.training.optim import Optimizer, StackedCriterion
+from codes.training.optim import StackedCriterion
 from codes.training.progress import Progress, TrainResult
 from codes.training.stacked_batches import StackedBatches
 from codes.training.stacked_optim import StackedOptimizer
@@ -93,9 +94,8 @@ class _Member(Progress):
     """One training, whose weights are a row of the stack."""
 
     def __init__(self, index: int, config: TrainConfig, data: PreparedData, model: Surrogate, steps: int) -> None:
+        super().__init__(config, data, model, steps)
         self.index = index
-        self.row = nn.Parameter(flattened([model])[0])
-        super().__init__(config, data, model, Optimizer([self.row], config.surrogate, steps))
 
 
 class _Population:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codes.data import PreparedData
 from codes.errors import Diverged
 from codes.metrics import direction
 from codes.schema import TrainConfig
 from codes.surrogates.base import Surrogate
+from codes.surrogates.row import flattened, lay_out
 from codes.training.evaluation import ACCURACY, evaluate
 from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer
@@ -50,11 +51,16 @@ class Kept:
 
 
 class Progress:
-    """Everything of a training but its steps: what was seen after ``epoch`` epochs and ``seconds`` of steps."""
+    """Everything of a training but its steps: what was seen after ``epoch`` epochs and ``seconds`` of steps.
 
-    def __init__(self, config: TrainConfig, data: PreparedData, model: Surrogate, optimizer: Optimizer) -> None:
+    The weights of ``model`` are parts of ``row`` from here on.
+    """
+
+    def __init__(self, config: TrainConfig, data: PreparedData, model: Surrogate, n_steps: int) -> None:
         self.config, self.trainer, self.data = config, config.trainer, data
-        self.model, self.optimizer = model, optimizer
+        self.model, self.row = model, nn.Parameter(flattened(model))
+        lay_out(model, self.row.data)
+        self.optimizer = Optimizer(self.row, config.surrogate, n_steps)
         self.order = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
         self.seconds = 0.0
@@ -117,6 +123,7 @@ class Progress:
         assert self.kept is not None  # the last epoch is always evaluated
         self.model.load_state_dict(self.kept.weights)
         self.model.eval()
-        latency = measure_latency(self.model, self.data.test, self.data.t, self.trainer.latency_repeats)
+        repeats = self.trainer.latency_repeats
+        latency = measure_latency(self.model, self.data.test, self.data.t, repeats, self.seconds)
         metrics = {**self.kept.metrics, "inference_time": latency.median, **self.costs}
         return TrainResult(metrics, self.history, self.model, self.kept.epoch, latency, self.seconds)

@@ -16,6 +16,7 @@ from codes.data import PreparedData
 from codes.errors import UserError
 from codes.memory import keep_freed
 from codes.schema import TrainConfig
+from codes.surrogates.row import lay_out
 from codes.training.batches import Batches, plan_blocks
 from codes.training.checkpoint import (
     CHECKPOINT,
@@ -27,7 +28,7 @@ from codes.training.checkpoint import (
 from codes.training.checks import check_config
 from codes.training.evaluation import divergence
 from codes.training.footprint import check_fits
-from codes.training.optim import Optimizer, criterion
+from codes.training.optim import criterion
 from codes.training.progress import Kept, Progress, Report, TrainResult
 
 log = logging.getLogger(__name__)
@@ -88,8 +89,9 @@ class Run(Progress):
     def __init__(self, config: TrainConfig, data: PreparedData, device: torch.device, checkpoint: Path | None) -> None:
         model = surrogates.build(config.surrogate, data.spec).to(device)
         blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
-        optimizer = Optimizer(model.parameters(), config.surrogate, config.trainer.epochs * len(blocks))
-        super().__init__(config, data, model, optimizer)
+        super().__init__(config, data, model, config.trainer.epochs * len(blocks))
+        self.row.grad = torch.zeros_like(self.row)
+        lay_out(model, self.row.data, self.row.grad)
         self.device, self.checkpoint = device, checkpoint
         self.batches = Batches(data, blocks)
         self.criterion = criterion(config.surrogate)

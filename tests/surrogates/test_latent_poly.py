@@ -9,13 +9,19 @@ from tests.surrogates.cases import inputs, surrogate
 
 
 @pytest.mark.parametrize("degree", [1, 2, 9])
-def test_basis_is_chebyshev_less_its_value_at_time_zero(degree):
+def test_bases_begin_with_one_and_vanish_at_time_zero(degree):
     t = torch.linspace(0, 1, 13, dtype=torch.float64)
-    basis = polynomial_basis(t, degree)
-    assert basis.shape == (13, degree)
-    for k in range(1, degree + 1):
-        chebyshev = Chebyshev.basis(k, domain=[0, 1])
-        torch.testing.assert_close(basis[:, k - 1], torch.from_numpy(chebyshev(t.numpy()) - chebyshev(0.0)))
+    for kind in ("chebyshev", "powers"):
+        basis = polynomial_basis(t, degree, kind)
+        assert basis.shape == (13, 1 + degree)
+        assert torch.equal(basis[:, 0], torch.ones_like(t))
+        assert torch.equal(basis[0, 1:], torch.zeros(degree, dtype=torch.float64))
+        for k in range(1, degree + 1):
+            expected = t**k
+            if kind == "chebyshev":
+                chebyshev = Chebyshev.basis(k, domain=[0, 1])
+                expected = torch.from_numpy(chebyshev(t.numpy()) - chebyshev(0.0))
+            torch.testing.assert_close(basis[:, k], expected)
 
 
 def test_hand_set_coefficients_give_the_parabola():
@@ -28,6 +34,17 @@ def test_hand_set_coefficients_give_the_parabola():
     z = model.evolve(z0, t, None)
     torch.testing.assert_close(z[..., 0], z0[:, :1] + 3 * t + 4 * t**2)
     torch.testing.assert_close(z[..., 1], z0[:, 1:] + 8 * t**2 - 8 * t)
+
+
+def test_hand_set_coefficients_of_powers_are_those_of_the_parabola():
+    model = surrogate("LatentPoly", degree=2, latent_features=2, basis="powers")
+    with torch.no_grad():
+        model.coefficients.weight.zero_()
+        model.coefficients.bias.copy_(torch.tensor([3.0, 0.0, 4.0, 1.0]))
+    z0, t, _ = inputs(4, 6, n_quantities=2)
+    z = model.evolve(z0, t, None)
+    torch.testing.assert_close(z[..., 0], z0[:, :1] + 3 * t + 4 * t**2)
+    torch.testing.assert_close(z[..., 1], z0[:, 1:] + t**2)
 
 
 def test_coefficients_follow_the_state_linearly():

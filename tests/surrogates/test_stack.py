@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import mse_loss
 
 from codes.surrogates import SURROGATES
-from codes.surrogates.stack import flattened, lay_out, stacked
+from codes.surrogates.row import flattened, lay_out
+from codes.surrogates.stack import stacked
 from tests.surrogates.cases import inputs, surrogate, switches
 
 CASES = [
@@ -22,7 +23,7 @@ WEIGHTS = {"LatentPoly": {"derivative_weight": 0.5, "curvature_weight": 0.1}}
 def test_predictions_losses_and_gradients_are_those_of_each_model(family, n_parameters, changes):
     changes = {**WEIGHTS.get(family, {}), **changes}
     models = [surrogate(family, n_parameters, seed=seed, **changes) for seed in range(3)]
-    rows = flattened(models)
+    rows = torch.stack([flattened(model) for model in models])
     gradients = torch.zeros_like(rows)
     whole = stacked(models[0], rows, gradients)
     own = [inputs(4, 6, n_parameters, seed=seed) for seed in range(3)]
@@ -42,9 +43,9 @@ def test_predictions_losses_and_gradients_are_those_of_each_model(family, n_para
 
 def test_a_model_that_is_laid_out_in_a_row_is_what_is_written_there():
     model, other = surrogate("FullyConnected", seed=0), surrogate("FullyConnected", seed=1)
-    row = flattened([model])[0]
+    row = flattened(model)
     lay_out(model, row)
-    row.copy_(flattened([other])[0])
+    row.copy_(flattened(other))
     x0, t, _ = inputs(4, 6)
     with torch.no_grad():
         assert torch.equal(model(x0, t), other(x0, t))

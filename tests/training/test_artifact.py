@@ -50,6 +50,18 @@ def test_a_loaded_surrogate_predicts_what_the_saved_one_does(surrogate, log10, p
     assert predicted.shape == (8, 21, 3)
 
 
+def test_a_polynomial_from_before_there_was_a_choice_is_one_of_chebyshev(tmp_path):
+    model, data = saved(tmp_path, "LatentPoly")
+    path = tmp_path / "config.yaml"
+    described = yaml.safe_load(path.read_text())
+    assert described["surrogate"].pop("basis") == "chebyshev"
+    path.write_text(yaml.safe_dump({**described, "format": 2}))
+    x0, _ = physical(data)
+    with torch.no_grad():
+        expected = data.transform.inverse(model(data.val.x[:, 0], data.t).double()).numpy()
+    np.testing.assert_allclose(codes.load(tmp_path).predict(x0, data.timesteps), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_it_loads_in_a_fresh_process_that_knows_nothing_else(tmp_path):
     _, data = saved(tmp_path)
     x0, _ = physical(data)
@@ -148,9 +160,9 @@ def edited(folder, **changes):
     ("changes", "message"),
     [
         ({"extra": 1}, "keys must be"),
-        ({"format": 3}, "format must be 1 or 2 for this version but got 3"),
+        ({"format": 4}, "format must be one of 1, 2, 3 for this version but got 4"),
         ({"format": 1, "new": None}, r"keys must be format, .*sha256 but are"),
-        ({"format": None}, "format must be 1 or 2"),
+        ({"format": None}, "format must be one of 1, 2, 3"),
         ({"surrogate__name": "os.system"}, r"surrogate 'os\.system' is unknown; choose from MultiONet"),
         ({"surrogate__evil": 1}, r"keys must be.*surrogate\.hidden_size.* but are .*evil"),
         ({"surrogate__hidden_size": "${oc.env:HOME}"}, r"surrogate\.hidden_size: must be an integer"),

@@ -51,7 +51,7 @@ def test_schedules_are_those_of_torch(scheduler):
 def test_every_kind_finds_the_minimum_of_a_parabola(optimizer, scheduler):
     weight = nn.Parameter(torch.tensor([3.0, -2.0]))
     config = with_(optimizer=optimizer, scheduler=scheduler, learning_rate=0.2, regularization_factor=0.0)
-    optimiser = Optimizer([weight], config, 300)
+    optimiser = Optimizer(weight, config, 300)
     for _ in range(300):
         optimiser.step((weight - 1).square().sum())
     with optimiser.evaluating():
@@ -62,7 +62,7 @@ def test_every_kind_finds_the_minimum_of_a_parabola(optimizer, scheduler):
 def test_regularization_pulls_weights_to_zero(optimizer, scheduler):
     weight = nn.Parameter(torch.tensor([1.0]))
     config = with_(optimizer=optimizer, scheduler=scheduler, learning_rate=0.1, regularization_factor=0.5)
-    optimiser = Optimizer([weight], config, 20)
+    optimiser = Optimizer(weight, config, 20)
     for _ in range(20):
         optimiser.step(0 * weight.sum())
     with optimiser.evaluating():
@@ -73,7 +73,7 @@ def test_regularization_pulls_weights_to_zero(optimizer, scheduler):
 def test_looking_at_the_weights_does_not_change_the_training(optimizer, scheduler):
     config = with_(optimizer=optimizer, scheduler=scheduler, learning_rate=0.03)
     watched, unwatched = (nn.Parameter(torch.tensor([3.0, -2.0, 0.1])) for _ in range(2))
-    optimisers = Optimizer([watched], config, 50), Optimizer([unwatched], config, 50)
+    optimisers = Optimizer(watched, config, 50), Optimizer(unwatched, config, 50)
     for _ in range(50):
         for weight, optimiser in zip((watched, unwatched), optimisers, strict=True):
             optimiser.step((weight - 1).pow(4).sum())
@@ -84,7 +84,7 @@ def test_looking_at_the_weights_does_not_change_the_training(optimizer, schedule
 
 def test_schedule_free_evaluates_the_average_and_trains_another_point():
     weight = nn.Parameter(torch.tensor([3.0]))
-    optimiser = Optimizer([weight], with_(scheduler="schedulefree", learning_rate=0.1), 10)
+    optimiser = Optimizer(weight, with_(scheduler="schedulefree", learning_rate=0.1), 10)
     for _ in range(10):
         optimiser.step(weight.square().sum())
     trained = weight.item()
@@ -97,13 +97,13 @@ def test_schedule_free_evaluates_the_average_and_trains_another_point():
 def test_a_restored_optimiser_goes_on_bit_for_bit(optimizer, scheduler, tmp_path):
     config = with_(optimizer=optimizer, scheduler=scheduler, learning_rate=0.03)
     first = nn.Parameter(torch.tensor([3.0, -2.0]))
-    before = Optimizer([first], config, 20)
+    before = Optimizer(first, config, 20)
     for _ in range(10):
         before.step((first - 1).pow(4).sum())
     save_checkpoint(tmp_path / "state", {"weight": first, "optimizer": before.state()})
     state = load_checkpoint(tmp_path / "state")
     second = nn.Parameter(state["weight"])
-    after = Optimizer([second], config, 20)
+    after = Optimizer(second, config, 20)
     after.restore(state["optimizer"])
     for _ in range(10):
         before.step((first - 1).pow(4).sum())

@@ -231,7 +231,7 @@ def test_tpe_learns_from_all_brackets(tmp_path):
     assert modelled == [False] * 10 + [True] * 2
 
 
-@pytest.mark.parametrize(("surrogate", "trials", "population"), [("FullyConnected", 180, 36), ("LatentPoly", 255, 50)])
+@pytest.mark.parametrize(("surrogate", "trials", "population"), [("FullyConnected", 180, 36), ("LatentPoly", 270, 50)])
 @pytest.mark.parametrize("left_out", ["trials=null", "~trials"])
 def test_a_budget_left_out_is_fifteen_for_each_parameter(left_out, surrogate, trials, population, tmp_path):
     plan = planned(tmp_path, f"surrogate={surrogate}", left_out, "objective=dual", "sampler=nsgaii")

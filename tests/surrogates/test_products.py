@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from codes.surrogates import onednn
-from codes.surrogates.onednn import FEWEST, Linear, product_of_each
+from codes.surrogates import products
+from codes.surrogates.products import FEWEST, Linear, affine, gradient_of_input, gradient_of_weight, is_large
 
 SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 32, 5), ((7,), 3, 4)]
 
@@ -13,7 +13,7 @@ SHAPES = [((8, 101), 32, 64), ((1000,), 150, 150), ((6464,), 5, 32), ((6464,), 3
 @pytest.fixture(autouse=True)
 def not_intel(monkeypatch):
     """oneDNN is right on every processor, whoever made it."""
-    monkeypatch.setattr(onednn, "MKL_IS_SLOW", True)
+    monkeypatch.setattr(products, "MKL_IS_SLOW", True)
 
 
 @pytest.mark.parametrize(("rows", "n_in", "n_out"), SHAPES)
@@ -34,23 +34,22 @@ def test_values_and_gradients_are_those_of_torch_to_rounding(rows, n_in, n_out, 
 
 
 def test_large_layers_are_multiplied_by_onednn_where_mkl_is_slow(monkeypatch):
-    layer = Linear(128, 64)
+    weight = torch.randn(64, 128)
     rows = FEWEST // (128 * 64)
     on_x86 = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    assert layer.is_large(torch.randn(rows, 128)) is on_x86
-    assert not layer.is_large(torch.randn(rows - 1, 128))
-    monkeypatch.setattr(onednn, "MKL_IS_SLOW", False)
-    assert not layer.is_large(torch.randn(rows, 128))
-    monkeypatch.setattr(onednn, "MKL_IS_SLOW", True)
-    assert not layer.double().is_large(torch.randn(rows, 128, dtype=torch.float64))
+    assert is_large(torch.randn(rows, 128), weight) is on_x86
+    assert not is_large(torch.randn(rows - 1, 128), weight)
+    monkeypatch.setattr(products, "MKL_IS_SLOW", False)
+    assert not is_large(torch.randn(rows, 128), weight)
+    monkeypatch.setattr(products, "MKL_IS_SLOW", True)
+    assert not is_large(torch.randn(rows, 128, dtype=torch.float64), weight.double())
 
 
-def test_the_product_of_each_model():
-    layers = [Linear(64, 32) for _ in range(3)]
-    weight, bias = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-    x = torch.randn(3, 5, 7, 64)
-    for offset in (bias, None):
-        products = product_of_each(x, weight, offset)
-        for index, layer in enumerate(layers):
-            expected = torch.nn.functional.linear(x[index], layer.weight, None if offset is None else layer.bias)
-            torch.testing.assert_close(products[index], expected, rtol=1e-4, atol=1e-5)
+def test_the_products_of_each_model():
+    weight, bias, rows, gradient = (torch.randn(3, *shape) for shape in ((32, 64), (32,), (35, 64), (35, 32)))
+    for model in range(3):
+        w, b, x, g = (value[model] for value in (weight, bias, rows, gradient))
+        torch.testing.assert_close(affine(rows, weight, bias)[model], x @ w.t() + b, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(affine(rows, weight, None)[model], x @ w.t(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradient_of_input(gradient, weight)[model], g @ w, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gradient_of_weight(gradient, rows)[model], g.t() @ x, rtol=1e-4, atol=1e-5)

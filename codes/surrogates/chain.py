@@ -1,0 +1,124 @@
+"""Linear layers and activations in a row, which train with little memory to move."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from codes.surrogates.products import Linear, affine, gradient_of_input, gradient_of_weight
+
+_aten = torch.ops.aten
+# Of activations whose slope follows from their value: put it in place of its argument, and a gradient by the value in
+# place of the one by the argument.
+InPlace = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
+IN_PLACE: dict[type[nn.Module], InPlace] = {
+    nn.ReLU: (torch.relu_, lambda g, y: _aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
+    nn.LeakyReLU: (
+        nn.functional.leaky_relu_,
+        lambda g, y: _aten.leaky_relu_backward.grad_input(g, y, 0.01, True, grad_input=g),
+    ),
+    nn.Tanh: (torch.tanh_, lambda g, y: _aten.tanh_backward.grad_input(g, y, grad_input=g)),
+}
+
+
+FEWEST = 2**17  # elements of a value: with fewer, the work around an operation outweighs the memory that it moves
+
+
+class Chain(nn.Sequential):
+    """Linear layers with one kind of activation between them, or before each; to rounding what ``nn.Sequential`` is.
+
+    Layers of a few dozen neurons on a CPU spend much of their time on moving memory. So large values of the activations
+    in ``IN_PLACE`` take the place of their arguments in training and without gradients, and gradients by the arguments
+    that of those by the values. In evaluation mode with gradients, where a user may differentiate more than once, and
+    in a program that is exported, nothing is in place.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        layers = list(self)
+        kinds = {type(layer) for layer in layers if not isinstance(layer, Linear)}
+        takes_turns = all(isinstance(layer, Linear) != index % 2 for index, layer in enumerate(reversed(layers)))
+        self.activation = kinds.pop() if takes_turns and len(kinds) == 1 else None
+        self.starts_active = len(layers) % 2 == 0
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Of ``x``, or of ``x + shift``, which are broadcast."""
+        in_place = None if self.activation is None else IN_PLACE.get(self.activation)
+        once = self.training or not torch.is_grad_enabled()
+        if in_place is None or not once or torch.compiler.is_exporting() or not self.is_large(x, shift):
+            return super().forward(x if shift is None else x + shift)
+        linear: list[Any] = list(self)[self.starts_active :: 2]
+        parameters = [parameter for layer in linear for parameter in (layer.weight, layer.bias)]
+        if torch.is_grad_enabled():
+            return _Chain.apply(in_place, self.starts_active, x, shift, *parameters)
+        return values(in_place[0], self.starts_active, x, shift, parameters)[0]
+
+    def is_large(self, x: Tensor, shift: Tensor | None) -> bool:
+        """Whether a hidden layer on the CPU has ``FEWEST`` values."""
+        shape = x.shape if shift is None else torch.broadcast_shapes(x.shape, shift.shape)
+        last: Any = self[-1]
+        return x.is_cpu and math.prod(shape[:-1]) * last.weight.shape[-1] >= FEWEST
+
+
+class _Chain(torch.autograd.Function):
+    """Of each linear layer what went in is kept; the slopes of the activation before it follow from that."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, in_place: InPlace, starts_active: bool, x: Tensor, shift: Tensor | None, *parameters: Tensor
+    ) -> Tensor:
+        ctx.shapes = (x.shape, None if shift is None else shift.shape)
+        ctx.starts_active, ctx.descend_ = starts_active, in_place[1]
+        inputs: list[Tensor] = []
+        value, ctx.hidden_shape = values(in_place[0], starts_active, x, shift, parameters, inputs)
+        ctx.save_for_backward(*inputs, *parameters[::2])
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        n_layers = len(ctx.saved_tensors) // 2
+        inputs, weights = ctx.saved_tensors[:n_layers], ctx.saved_tensors[n_layers:]
+        g = gradient.flatten(weights[0].ndim - 2, -2)
+        to_parameters: list[Tensor | None] = []
+        for index in reversed(range(n_layers)):
+            to_parameters += [g.sum(-2), gradient_of_weight(g, inputs[index])]
+            if index or any(ctx.needs_input_grad[2:4]):
+                g = gradient_of_input(g, weights[index])
+                if index or ctx.starts_active:
+                    g = ctx.descend_(g, inputs[index])
+        to_arguments: list[Tensor | None] = [None, None]
+        if any(ctx.needs_input_grad[2:4]):
+            g = g.view(ctx.hidden_shape)
+            to_arguments = [
+                g.sum_to_size(shape) if needed else None
+                for shape, needed in zip(ctx.shapes, ctx.needs_input_grad[2:4], strict=True)
+            ]
+        return None, None, *to_arguments, *reversed(to_parameters)
+
+
+def values(
+    activate_: Callable[[Tensor], Tensor],
+    starts_active: bool,
+    x: Tensor,
+    shift: Tensor | None,
+    parameters: Sequence[Tensor],
+    inputs: list[Tensor] | None = None,
+) -> tuple[Tensor, torch.Size]:
+    """The chain's value, and the shape of what went in; what went into each linear layer is added to ``inputs``."""
+    value = x if shift is None else x + shift
+    if starts_active:
+        value = activate_(value.clone() if shift is None else value)
+    shape = value.shape
+    rows = value.flatten(parameters[0].ndim - 2, -2)
+    del value
+    for index in range(0, len(parameters), 2):
+        if index:
+            rows = activate_(rows)
+        if inputs is not None:
+            inputs.append(rows)
+        rows = affine(rows, parameters[index], parameters[index + 1])
+    return rows.view(*shape[:-1], -1), shape
