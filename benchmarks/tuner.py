@@ -144,7 +144,8 @@ def slots(number: int, trials: int, *overrides: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=20, help="trials measured for each overhead, and of each study")
+    parser.add_argument("--trials", type=int, default=20, help="trials measured for each overhead")
+    parser.add_argument("--trainings", type=int, default=60, help="real ones of each study; at its end slots run empty")
     parser.add_argument("--epochs", type=int, default=25, help="of a real training; 25 take about two seconds")
     parser.add_argument("--finished", type=int, nargs="+", default=[0, 200, 1000])
     arguments = parser.parse_args()
@@ -157,7 +158,7 @@ def main() -> None:
         results[way] = {number: overhead(overrides, number, arguments.trials) for number in arguments.finished}
         print(f"{way:<16}" + "".join(f"{milliseconds:8.1f}" for milliseconds in results[way].values()), flush=True)
 
-    one, two = (slots(number, arguments.trials, f"trainer.epochs={arguments.epochs}") for number in (1, 2))
+    one, two = (slots(number, arguments.trainings, f"trainer.epochs={arguments.epochs}") for number in (1, 2))
     results |= {"one slot": one, "two slots": two, "speed-up": two["trials_per_hour"] / one["trials_per_hour"]}
     for name, share in (("one slot", one), ("two slots", two)):
         print(

@@ -52,7 +52,7 @@ def ample(config: TrainConfig, data: PreparedData) -> int:
     rows = math.prod(blocks.largest) + (evaluated.stop * len(data.t)) // 10  # which keep no values for gradients
     parameters = list(model.parameters())
     neurons = sum(len(weight) for weight in parameters if weight.ndim > 1)
-    return AMPLE * rows * neurons + 32 * sum(weight.numel() for weight in parameters)
+    return LIBRARIES + AMPLE * rows * neurons + 32 * sum(weight.numel() for weight in parameters)
 
 
 def footprint(config: TrainConfig, data: PreparedData) -> int:

@@ -19,7 +19,7 @@ from codes.training.evaluation import divergence, inference, predictions
 LOCK_FILE = Path("/tmp/codes-latency.lock")  # of the host: TMPDIR differs between batch jobs
 WARM_UP_CALLS = 3
 FEWEST_REPEATS = 5
-LONGEST_SECONDS, LARGEST_SHARE = 2.0, 1 / 20  # of a measurement, and of the training before it
+LONGEST_SECONDS, LARGEST_SHARE = 2.0, 1 / 200  # of a measurement, and of the training before it
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def measure_latency(
     """Time from normalised initial states to the normalised trajectories of ``split`` at all times ``t``.
 
     After warm-up, synchronised with the device, one measurement at a time on this host. Ends early once it has taken
-    2 s, or a twentieth of the ``trained`` seconds, but not before 5 repeats: slow models do not hold up the other
+    2 s, or half a percent of the ``trained`` seconds, but not before 5 repeats: slow models do not hold up the other
     processes of a study, and short trainings are not measured for longer than they last.
     """
     longest = min(LONGEST_SECONDS, LARGEST_SHARE * trained)

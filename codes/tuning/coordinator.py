@@ -34,7 +34,7 @@ class Coordinator:
     def __init__(self, ledger: Ledger, plan: Plan, slots: Sequence[Settings], screen: Screen) -> None:
         self.ledger, self.plan, self.slots, self.screen = ledger, plan, slots, screen
         self.time_pruning = TimePruning(ledger) if plan.config.time_pruning else None
-        self.ended, self.trial_ended = threading.Event(), threading.Event()
+        self.ended, self.tending_due = threading.Event(), threading.Event()
         self.change = threading.Condition()  # guards what follows; notified when a trial has ended
         self.members = Members(ledger, plan, self.time_pruning, self.change, screen.note)
         self.workers: set[Worker] = set()
@@ -66,7 +66,7 @@ class Coordinator:
             raise
         finally:
             self.ended.set()
-            self.trial_ended.set()
+            self.tending_due.set()
             tending.join()
         if self.failure is not None:
             raise self.failure
@@ -93,8 +93,8 @@ class Coordinator:
         due, ended = time.monotonic() + BEAT, False
         try:
             while not ended:
-                self.trial_ended.wait(max(0.0, due - time.monotonic()))
-                self.trial_ended.clear()
+                self.tending_due.wait(max(0.0, due - time.monotonic()))
+                self.tending_due.clear()
                 ended = self.ended.is_set()
                 prune_models(self.ledger, self.plan)
                 if time.monotonic() >= due:
@@ -158,6 +158,7 @@ class Coordinator:
             epochs = group[0].watch.objective.epochs
             self.screen.started(index, [member.trial.number for member in group], epochs)
             jobs = [member.job for member in group]
+            self.tending_due.set()  # not before: the next trial goes first
             for place, verdict in worker.run(jobs, self._shown(group, index), self.screen.note):
                 if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                     verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
@@ -213,7 +214,6 @@ class Coordinator:
                 self.invalid.append((trial.number, verdict))
             cause = self._cause_to_stop(verdict)
             self.change.notify_all()
-        self.trial_ended.set()
         if cause is not None:
             self._fail(UserError(cause))
 

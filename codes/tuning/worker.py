@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -148,9 +149,12 @@ def serve(connection: Connection, settings: Settings) -> None:
     except Exception:
         send(Ready(traceback=traceback.format_exc()))
         return
-    gc.freeze()  # else each collection between two trials looks at all that was imported, for a tenth of a second
     send(Ready(hardware))
+    modules = 0
     while True:
+        if len(sys.modules) > modules:  # a collection after a trial need not look at what they hold, for tens of ms
+            modules = len(sys.modules)
+            gc.freeze()
         request = inbox.get()
         peak.start()
         with _signs_of_life(send, settings.deadline / 4):

@@ -14,7 +14,7 @@ import torch
 from codes.errors import TooLarge
 from codes.memory import PeakMemory, available, give_back
 from codes.training import train
-from codes.training.footprint import LIBRARIES, MARGIN, MIB, footprint
+from codes.training.footprint import LIBRARIES, MARGIN, MIB, ample, footprint
 from tests.command import ROOT
 from tests.training import example
 
@@ -46,6 +46,13 @@ def test_predicting_draws_no_random_numbers_and_needs_no_memory():
     state = torch.get_rng_state()
     assert footprint(example.config("MultiONet", "surrogate.hidden_size=200000"), example.data()) > 2**40
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("family", LARGE)
+def test_what_is_certainly_enough_is_more_than_what_is_predicted(family):
+    for changes in ([], LARGE[family]):
+        config = example.config(family, *changes)
+        assert ample(config, example.data()) > MARGIN * footprint(config, example.data()) + LIBRARIES
 
 
 def test_too_large_a_training_is_refused():

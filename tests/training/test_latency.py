@@ -41,6 +41,12 @@ def test_a_slow_model_is_repeated_less_often_but_never_too_seldom(monkeypatch):
     assert measure_latency(Counted(), data.test, data.t, 50).repeats == FEWEST_REPEATS
 
 
+def test_a_short_training_is_not_measured_for_longer_than_its_share():
+    data = example.data()
+    assert measure_latency(Counted(), data.test, data.t, 50, 0.0).repeats == FEWEST_REPEATS
+    assert measure_latency(Counted(), data.test, data.t, 50, 3600.0).repeats == 50
+
+
 def hold(path, pipe):
     with host_lock(path):
         pipe.send("held")
