@@ -140,7 +140,7 @@ def _time(
     from codes.training import load
     from codes.training.artifact import CONFIG
     from codes.training.latency import time_in_turn
-    from codes.training.trainer import cpu_threads
+    from codes.training.trainer import cpu_settings
 
     timed, calls = [], []
     for trial in trials:
@@ -151,5 +151,5 @@ def _time(
             data = _data(trial_config(kept, trial), device)
             timed.append(str(trial.number))
             calls.append((load(there[0], device).model, data.test, data.t))
-    with cpu_threads(kept.config.trainer.threads):
+    with cpu_settings(kept.config.trainer.threads):
         return dict(zip(timed, time_in_turn(calls, rounds), strict=True))

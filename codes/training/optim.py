@@ -151,6 +151,7 @@ def warm_up(device: str | torch.device = "cpu") -> None:
 
     A worker calls it once, so that its first timed training is not slower than the others.
     """
+    torch.set_flush_denormal(True)  # as trainings do (trainer.cpu_settings); threads that begin from here on inherit it
     weight = nn.Parameter(torch.ones(2, 2, device=device))
     optimizer = torch.optim.AdamW([weight], fused=True)
     (weight @ weight).sum().backward()

@@ -22,7 +22,7 @@ from codes.training.optim import StackedCriterion
 from codes.training.progress import Progress, TrainResult
 from codes.training.stacked_batches import StackedBatches
 from codes.training.stacked_optim import StackedOptimizer
-from codes.training.trainer import Run, cpu_threads, seeded
+from codes.training.trainer import Run, cpu_settings, seeded
 
 MemberReport = Callable[[int, int, dict[str, float]], None]
 ROUNDS, STEPS, LONGEST_SECONDS = 3, 5, 1.0  # of a measured speed-up
@@ -69,7 +69,7 @@ def train_population(
     """
     check_population(configs)
     keep_freed()
-    with cpu_threads(configs[0].trainer.threads):
+    with cpu_settings(configs[0].trainer.threads):
         yield from _Population(configs, data, torch.device(device)).train(report)
 
 
@@ -83,7 +83,7 @@ def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str 
     device = torch.device(device)
     clock = process_time if device.type == "cpu" and config.trainer.threads == 1 else perf_counter
     config = replace(config, surrogate=replace(config.surrogate, learning_rate=1e-9))  # nothing is to diverge here
-    with cpu_threads(config.trainer.threads), seeded(config.seed, device):
+    with cpu_settings(config.trainer.threads), seeded(config.seed, device):
         run = Run(config, data.to(device), device, None)
         stack = _Population([config] * members, data, device)
         alone, together = _seconds_per_step([run.steps, stack.steps], device, clock)
@@ -109,10 +109,10 @@ class _Population:
         steps = self.trainer.epochs * len(blocks)
         pairs = zip(configs, models, strict=True)
         members = [_Member(index, config, self.data, model, steps) for index, (config, model) in enumerate(pairs)]
-        rows = self.stack(members)
-        self.optimizer = StackedOptimizer([member.optimizer for member in members], rows, self.gradients)
+        self.stack(members)
+        self.optimizer = StackedOptimizer([member.optimizer for member in members])
 
-    def stack(self, members: list[_Member]) -> Tensor:
+    def stack(self, members: list[_Member]) -> None:
         """Put the weights of ``members`` side by side, [K, N]."""
         self.members = members
         rows = torch.stack([member.row.detach() for member in members])
@@ -122,13 +122,11 @@ class _Population:
             member.row.data, member.row.grad = row, gradient
             lay_out(member.model, row)
         self.criterion = StackedCriterion([member.config.surrogate for member in members], self.device)
-        return rows
 
     def drop(self, gone: Sequence[_Member]) -> None:
         """Go on without ``gone``."""
-        index = [place for place, member in enumerate(self.members) if member not in gone]
-        rows = self.stack([self.members[place] for place in index])
-        self.optimizer.keep(torch.tensor(index, device=self.device), rows, self.gradients)
+        self.stack([member for member in self.members if member not in gone])
+        self.optimizer.keep([member.optimizer for member in self.members])
 
     def train(self, report: MemberReport | None) -> Iterator[Ended]:
         """All epochs, or until no member is left."""

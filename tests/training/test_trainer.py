@@ -16,7 +16,7 @@ from codes.metrics import METRICS
 from codes.surrogates import SURROGATES
 from codes.surrogates.base import SolverFailure
 from codes.training import evaluate, train
-from codes.training.trainer import cpu_threads
+from codes.training.trainer import cpu_settings
 from tests.training import example
 from tests.training.child import digest
 
@@ -94,11 +94,20 @@ def test_global_random_numbers_and_threads_are_left_as_they_were():
     assert torch.get_num_threads() == threads
 
 
+def test_numbers_that_a_cpu_is_slow_with_are_zero_in_a_training_only():
+    small, seen = torch.tensor(1e-30), []
+    torch.set_flush_denormal(False)
+    train(example.config("MultiONet"), example.data(), "cpu", lambda *_: seen.append(small * 1e-9), progress=False)
+    assert seen
+    assert not any(seen)
+    assert small * 1e-9 > 0
+
+
 def test_threads_are_those_asked_for():
     before = torch.get_num_threads()
-    with cpu_threads(before + 1):
+    with cpu_settings(before + 1):
         assert torch.get_num_threads() == before + 1
-    with cpu_threads(None):
+    with cpu_settings(None):
         assert torch.get_num_threads() == before
 
 
