@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from codes import cli, resolvers, schema
+from codes.checks import check_config
 from codes.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:
     """Data on its device, and the device's name; refuses a config out of range before anything is loaded."""
     from codes.data import load_data_once
     from codes.device import resolve_device
-    from codes.training import check_config
 
     check_config(config)
     device = resolve_device(config.device)

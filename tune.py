@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from codes import cli, resolvers, schema, secrets
+from codes.checks import check_config
 
 if TYPE_CHECKING:
     from codes.storage import Database
@@ -49,12 +50,15 @@ def main(config: DictConfig) -> dict[str, str]:
 
 
 def prepare(config: DictConfig) -> None:
-    """Make or fetch the data once, before several workers ask for it; conditions may look at its parameters.
+    """Refuse what no training could start from; make or fetch the data once, before several workers ask for it.
 
-    A file of the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
+    Conditions may look at its parameters. A file of the user's can be replaced while the study runs or rests: what is
+    in it becomes part of the config.
     """
     from codes.data import file_content, locate, read_spec
+    from train import settings
 
+    check_config(settings(config))
     if isinstance(config.slot.population, int) and config.slot.population > 1:
         check_together(config)
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]

@@ -75,6 +75,8 @@ BAD_INPUT = [
     ("tune.py", ["devices=[cuda:99]"], ["cuda:99"]),
     ("tune.py", ["devices=[]"], ["devices"]),
     ("tune.py", ["trials=0"], ["trials", "0"]),
+    ("tune.py", ["surrogate.momentum=1.5"], ["error: surrogate.momentum", "less than 1", "1.5"]),
+    ("tune.py", ["trainer.batch_size=0"], ["error: trainer.batch_size", "0"]),
     ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
     ("tune.py", ["tuning_id=../x"], ["error: tuning_id", "one folder", "'../x'"]),
     ("tune.py", ["tuning_id=/tmp/x", "storage=journal"], ["error: tuning_id", "'/tmp/x'"]),

@@ -21,6 +21,7 @@ LAYERS = {
     "memory": 0,
     "limits": 0,
     "bounds": 0,
+    "checks": 0,
     "data": 1,
     "surrogates": 1,
     "training": 2,

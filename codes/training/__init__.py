@@ -3,7 +3,6 @@
 from codes.errors import Diverged, StopTraining
 from codes.metrics import METRICS
 from codes.training.artifact import save_artifact
-from codes.training.checks import check_config
 from codes.training.evaluation import evaluate
 from codes.training.optim import warm_up
 from codes.training.population import check_population, speed_up, train_population
@@ -18,7 +17,6 @@ __all__ = [
     "Predictor",
     "StopTraining",
     "TrainResult",
-    "check_config",
     "check_population",
     "evaluate",
     "load",

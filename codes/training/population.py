@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from codes import surrogates
+from codes.checks import check_config
 from codes.data import PreparedData
 from codes.errors import Diverged, StopTraining, UserError
 from codes.memory import keep_freed
@@ -16,7 +17,6 @@ from codes.surrogates.base import Surrogate
 from codes.surrogates.row import lay_out
 from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
-from codes.training.checks import check_config
 from codes.training.latency import synchronize
 from codes.training.optim import StackedCriterion
 from codes.training.progress import Progress, TrainResult

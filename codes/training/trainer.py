@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codes import surrogates
+from codes.checks import check_config
 from codes.data import PreparedData
 from codes.errors import UserError
 from codes.memory import keep_freed
@@ -25,7 +26,6 @@ from codes.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from codes.training.checks import check_config
 from codes.training.evaluation import divergence
 from codes.training.footprint import check_fits
 from codes.training.optim import criterion

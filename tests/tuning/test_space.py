@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from optuna.exceptions import ExperimentalWarning
 
 import train
+from codes.checks import check_config
 from codes.errors import UserError
-from codes.training import check_config
 from codes.tuning.entries import read_space
 from tests.tuning.studies import ROOT, composed
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from codes.checks import check_config
 from codes.errors import UserError
 from codes.training import train
-from codes.training.checks import check_config
 from tests.training import example
 
 GOOD = example.config()

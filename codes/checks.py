@@ -1,10 +1,9 @@
-"""What a training refuses before anything is spent."""
+"""What a training refuses before anything is spent, and a study of what its trainings start from. Without torch."""
 
 from codes.errors import UserError
 from codes.limits import check, check_value, limit_of
 from codes.metrics import METRICS, direction
-from codes.schema import TrainConfig
-from codes.surrogates import SURROGATES
+from codes.schema import SURROGATE_SCHEMAS, TrainConfig
 
 
 def check_config(config: TrainConfig) -> None:
@@ -16,8 +15,8 @@ def check_config(config: TrainConfig) -> None:
     if not config.objective.metrics:
         raise UserError(f"objective.metrics: must name at least one of {', '.join(METRICS)}")
     surrogate = config.surrogate
-    if surrogate.name not in SURROGATES:
-        raise UserError(f"surrogate.name: '{surrogate.name}' is unknown; choose from {', '.join(SURROGATES)}")
+    if surrogate.name not in SURROGATE_SCHEMAS:
+        raise UserError(f"surrogate.name: '{surrogate.name}' is unknown; choose from {', '.join(SURROGATE_SCHEMAS)}")
     check(surrogate, "surrogate")
     if surrogate.scheduler == "schedulefree" and surrogate.optimizer == "sgd" and not surrogate.momentum > 0:
         raise UserError(
