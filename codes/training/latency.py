@@ -19,7 +19,7 @@ from codes.training.evaluation import divergence, inference, predictions
 LOCK_FILE = Path("/tmp/codes-latency.lock")  # of the host: TMPDIR differs between batch jobs
 WARM_UP_CALLS = 3
 FEWEST_REPEATS = 5
-LONGEST_SECONDS, LARGEST_SHARE = 2.0, 1 / 200  # of a measurement, and of the training before it
+LONGEST_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,14 @@ class Latency:
 
 
 def measure_latency(
-    model: nn.Module, split: TensorSplit, t: Tensor, repeats: int, trained: float = math.inf
+    model: nn.Module, split: TensorSplit, t: Tensor, repeats: int, longest: float = math.inf
 ) -> Latency:
     """Time from normalised initial states to the normalised trajectories of ``split`` at all times ``t``.
 
     After warm-up, synchronised with the device, one measurement at a time on this host. Ends early once it has taken
-    2 s, or half a percent of the ``trained`` seconds, but not before 5 repeats: slow models do not hold up the other
-    processes of a study, and short trainings are not measured for longer than they last.
+    2 s, or ``longest`` seconds, but not before 5 repeats: slow models do not hold up the other processes of a study.
     """
-    longest = min(LONGEST_SECONDS, LARGEST_SHARE * trained)
+    longest = min(LONGEST_SECONDS, longest)
     with host_lock(), inference(model), divergence():
         for _ in range(WARM_UP_CALLS):
             _time_prediction(model, split, t)

@@ -20,6 +20,7 @@ from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer
 
 log = logging.getLogger(__name__)
+LARGEST_SHARE = 1 / 200  # of a training, that measuring its inference time takes where that is no objective
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -110,10 +111,15 @@ class Progress:
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         return {"train_time": self.seconds, "n_parameters": n_parameters}
 
+    @property
+    def is_latency_sought(self) -> bool:
+        """Whether the inference time is an objective."""
+        return "inference_time" in self.config.objective.metrics
+
     @cached_property
     def early_latency(self) -> dict[str, float]:
         """Inference time at the first evaluation, where it is an objective: a pruner cannot wait for the last one."""
-        if "inference_time" not in self.config.objective.metrics:
+        if not self.is_latency_sought:
             return {}
         latency = measure_latency(self.model, self.data.test, self.data.t, FEWEST_REPEATS)
         return {"inference_time": latency.median}
@@ -123,7 +129,8 @@ class Progress:
         assert self.kept is not None  # the last epoch is always evaluated
         self.model.load_state_dict(self.kept.weights)
         self.model.eval()
+        longest = math.inf if self.is_latency_sought else LARGEST_SHARE * self.seconds
         repeats = self.trainer.latency_repeats
-        latency = measure_latency(self.model, self.data.test, self.data.t, repeats, self.seconds)
+        latency = measure_latency(self.model, self.data.test, self.data.t, repeats, longest)
         metrics = {**self.kept.metrics, "inference_time": latency.median, **self.costs}
         return TrainResult(metrics, self.history, self.model, self.kept.epoch, latency, self.seconds)

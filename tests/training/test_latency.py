@@ -6,6 +6,7 @@ import os
 import pytest
 from torch import nn
 
+from codes.training import train
 from codes.training.latency import FEWEST_REPEATS, host_lock, measure_latency
 from tests.training import example
 
@@ -41,10 +42,11 @@ def test_a_slow_model_is_repeated_less_often_but_never_too_seldom(monkeypatch):
     assert measure_latency(Counted(), data.test, data.t, 50).repeats == FEWEST_REPEATS
 
 
-def test_a_short_training_is_not_measured_for_longer_than_its_share():
-    data = example.data()
-    assert measure_latency(Counted(), data.test, data.t, 50, 0.0).repeats == FEWEST_REPEATS
-    assert measure_latency(Counted(), data.test, data.t, 50, 3600.0).repeats == 50
+def test_it_takes_a_small_share_of_a_training_unless_the_inference_time_is_sought(monkeypatch):
+    monkeypatch.setattr("codes.training.progress.LARGEST_SHARE", 0.0)
+    few, many = ["trainer.latency_repeats=20"], ["trainer.latency_repeats=20", "objective=dual"]
+    results = [train(example.config("MultiONet", *changes), example.data(), "cpu") for changes in (few, many)]
+    assert [result.latency.repeats for result in results] == [FEWEST_REPEATS, 20]
 
 
 def hold(path, pipe):
