@@ -161,6 +161,10 @@ class Run(Progress):
             log.info("trainer.resume=true: no checkpoint at %s, the training starts from scratch", checkpoint)
         else:
             state = load_checkpoint(checkpoint)
+            if "row" not in state["optimizer"]:
+                raise UserError(
+                    f"{checkpoint} is of an earlier version of this program; delete it, or set trainer.resume=false"
+                )
             check_same_training(checkpoint, state["config"], determining(self.config))
             self.restore(state)
             log.info("Resumed from %s after epoch %d", checkpoint, self.epoch)

@@ -49,3 +49,13 @@ def test_a_model_that_is_laid_out_in_a_row_is_what_is_written_there():
     x0, t, _ = inputs(4, 6)
     with torch.no_grad():
         assert torch.equal(model(x0, t), other(x0, t))
+
+
+def test_what_is_not_to_be_learned_is_in_no_row():
+    model = surrogate("FullyConnected", seed=0)
+    fixed = next(model.parameters()).requires_grad_(False)
+    kept, row = fixed.detach().clone(), flattened(model)
+    lay_out(model, row)
+    row.add_(1)
+    assert torch.equal(fixed, kept)
+    assert len(row) == sum(parameter.numel() for parameter in model.parameters()) - fixed.numel()

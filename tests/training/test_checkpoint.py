@@ -141,3 +141,13 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"checkpoint.*trainer\.resume=false"):
         run(example.config("MultiONet", "trainer.resume=true"), tmp_path)
+
+
+def test_a_checkpoint_from_before_weights_were_one_row_is_refused(tmp_path):
+    run(example.config("MultiONet", "trainer.checkpoint_every=2"), tmp_path)
+    path = tmp_path / CHECKPOINT
+    state = load_checkpoint(path)
+    state["optimizer"] = {"steps": 8, "groups": [], "parameters": [state["optimizer"]["row"]]}
+    save_checkpoint(path, state)
+    with pytest.raises(UserError, match=r"of an earlier version.*trainer\.resume=false"):
+        run(example.config("MultiONet", "trainer.resume=true"), tmp_path)
