@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +33,7 @@ WRITTEN = ("config.yaml", "model.safetensors", "metrics.yaml", "history.csv", "t
 def settings(config: DictConfig) -> schema.TrainConfig:
     """The part of a composed config that a training depends on, as plain dataclasses."""
     part = OmegaConf.masked_copy(config, [field.name for field in fields(schema.TrainConfig)])
-    return OmegaConf.to_object(OmegaConf.merge(typed_config(), part))  # type: ignore[return-value]
-
-
-@cache
-def typed_config() -> DictConfig:
-    """What ``settings`` merges into, which leaves it as it is: made once, for it takes as long as the rest."""
-    return OmegaConf.structured(schema.TrainConfig)
+    return OmegaConf.to_object(OmegaConf.merge(schema.typed_train_config(), part))  # type: ignore[return-value]
 
 
 def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:

@@ -5,10 +5,11 @@ Types, legal ranges and meaning live here, numbers live in ``conf/``. Nothing he
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Optional
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from codes.limits import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SEED, Limit, limited
 
@@ -266,6 +267,12 @@ STORAGE_SCHEMAS: dict[str, type[StorageConfig]] = {
     "journal": FileStorageConfig,
     "memory": StorageConfig,
 }
+
+
+@cache
+def typed_train_config() -> DictConfig:
+    """``TrainConfig`` to merge into, which leaves it as it is: made once, since making it takes as long as merging."""
+    return OmegaConf.structured(TrainConfig)
 
 
 def register() -> None:
