@@ -11,19 +11,17 @@ from torch.autograd.function import once_differentiable
 from codes.surrogates.products import Linear, affine, gradient_of_input, gradient_of_weight
 
 _aten = torch.ops.aten
-# Of activations whose slope follows from their value: put it in place of its argument, and a gradient by the value in
-# place of the one by the argument.
+# Of activations whose slope follows from their value: put it in place of its argument, and a gradient by the argument
+# in place of the one by the value. By what a module calls itself, which has its arguments.
 InPlace = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
-IN_PLACE: dict[type[nn.Module], InPlace] = {
-    nn.ReLU: (torch.relu_, lambda g, y: _aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
-    nn.LeakyReLU: (
-        nn.functional.leaky_relu_,
+IN_PLACE: dict[str, InPlace] = {
+    "ReLU()": (torch.relu_, lambda g, y: _aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
+    "LeakyReLU(negative_slope=0.01)": (
+        lambda x: nn.functional.leaky_relu_(x, 0.01),
         lambda g, y: _aten.leaky_relu_backward.grad_input(g, y, 0.01, True, grad_input=g),
     ),
-    nn.Tanh: (torch.tanh_, lambda g, y: _aten.tanh_backward.grad_input(g, y, grad_input=g)),
+    "Tanh()": (torch.tanh_, lambda g, y: _aten.tanh_backward.grad_input(g, y, grad_input=g)),
 }
-
-
 FEWEST = 2**17  # elements of a value: with fewer, the work around an operation outweighs the memory that it moves
 
 
@@ -39,14 +37,14 @@ class Chain(nn.Sequential):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         layers = list(self)
-        kinds = {type(layer) for layer in layers if not isinstance(layer, Linear)}
+        kinds = {repr(layer) for layer in layers if not isinstance(layer, Linear)}
         takes_turns = all(isinstance(layer, Linear) != index % 2 for index, layer in enumerate(reversed(layers)))
-        self.activation = kinds.pop() if takes_turns and len(kinds) == 1 else None
+        self.activation = kinds.pop() if takes_turns and len(kinds) == 1 else ""
         self.starts_active = len(layers) % 2 == 0
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Of ``x``, or of ``x + shift``, which are broadcast."""
-        in_place = None if self.activation is None else IN_PLACE.get(self.activation)
+        in_place = IN_PLACE.get(self.activation)
         once = self.training or not torch.is_grad_enabled()
         if in_place is None or not once or torch.compiler.is_exporting() or not self.is_large(x, shift):
             return super().forward(x if shift is None else x + shift)

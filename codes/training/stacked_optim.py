@@ -1,13 +1,8 @@
 """One optimiser step of K stacked models, each with its own optimiser, learning rate and weight decay."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-
-from codes.training.optim import Optimizer
-
-KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+from codes.training.optim import KINDS, Optimizer
 
 
 class StackedOptimizer:

@@ -11,7 +11,7 @@ from codes.surrogates.chain import FEWEST, IN_PLACE, Chain
 from codes.surrogates.layers import ConditionedMLP, mlp
 from codes.surrogates.products import Linear
 
-ACTIVATIONS = [kind.__name__ for kind in IN_PLACE]
+ACTIVATIONS = [name.partition("(")[0] for name in IN_PLACE]
 WIDTH = 24
 ROWS = FEWEST // WIDTH + 1
 
@@ -77,6 +77,12 @@ def test_an_argument_that_is_activated_first_stays_as_it_was():
     with torch.no_grad():
         chain(x)
     assert torch.equal(x, kept)
+
+
+def test_an_activation_with_arguments_of_its_own_keeps_them():
+    net = Chain(Linear(2, WIDTH), nn.LeakyReLU(0.5), Linear(WIDTH, 1))
+    x = torch.randn(ROWS, 2)
+    assert torch.equal(net(x), nn.Sequential(*net)(x))
 
 
 def test_in_evaluation_mode_gradients_of_gradients_exist():
