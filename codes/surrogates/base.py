@@ -1,6 +1,7 @@
 """The contract of every surrogate."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -10,6 +11,18 @@ from codes.limits import check
 from codes.schema import DataSpec, SurrogateConfig
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Effort:
+    """Steps that a solver takes: as many as it needs, or ``fixed``; of the last time how many were ``needed``.
+
+    With a fixed number no value is looked at, so that the solver can be recorded as a CUDA graph, and ``needed`` is a
+    tensor. Where it does not suffice, states are NaN.
+    """
+
+    fixed: int | None = None
+    needed: int | Tensor = 0
 
 
 class SolverFailure(ArithmeticError):
@@ -27,6 +40,9 @@ class Surrogate(nn.Module):
         stackable: K models can be one: with parameters [K, ...] (:func:`codes.surrogates.stack.stacked`), ``forward``
             and ``loss`` take x0 [K, B, Q], t [K, T], p [K, B, P], x [K, B, T, Q], and give [K, B, T, Q] and [K].
         stacked: this is such a model.
+        capturable: on a GPU, ``forward`` and ``loss`` neither read a value back nor move one there, so that a training
+            step can be recorded as a CUDA graph.
+        effort: of a family whose solver takes as many steps as values need, and reads none back while that is fixed.
 
     Raises:
         UserError: a hyperparameter breaks a rule.
@@ -34,7 +50,9 @@ class Surrogate(nn.Module):
 
     pointwise: ClassVar[bool] = True
     stackable: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False
     stacked: bool = False
+    effort: Effort | None = None
 
     def __init__(self, config: SurrogateConfig, spec: DataSpec) -> None:
         super().__init__()

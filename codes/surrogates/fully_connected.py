@@ -18,6 +18,7 @@ class FullyConnected(Surrogate):
     """
 
     stackable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     config: FullyConnectedConfig
 
     def __init__(self, config: FullyConnectedConfig, spec: DataSpec) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from codes.schema import DataSpec, LatentNeuralODEConfig
 from codes.surrogates import tsit5_loop
+from codes.surrogates.base import Effort
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import ConditionedMLP
 from codes.surrogates.tsit5 import solve
@@ -27,6 +28,7 @@ class LatentNeuralODE(LatentSurrogate):
         SolverFailure: a trajectory took more than ``max_steps`` steps, or is not finite.
     """
 
+    capturable: ClassVar[bool] = True
     max_steps: ClassVar[int] = 500
     initial_scale: ClassVar[float] = 10.0
     config: LatentNeuralODEConfig
@@ -41,6 +43,7 @@ class LatentNeuralODE(LatentSurrogate):
             depth=config.ode_layers,
             activation=config.activation,
         )
+        self.effort: Effort = Effort()
         if config.ode_tanh_reg:
             self.scale = nn.Parameter(torch.tensor(self.initial_scale))
 
@@ -49,7 +52,7 @@ class LatentNeuralODE(LatentSurrogate):
         tolerances = {"rtol": self.config.rtol, "atol": self.config.atol}
         if torch.compiler.is_exporting():
             return tsit5_loop.solve(rhs, z0, t, **tolerances, max_steps=self.max_steps)
-        return solve(rhs, z0, t, **tolerances, max_steps=self.max_steps)
+        return solve(rhs, z0, t, **tolerances, max_steps=self.max_steps, effort=self.effort)
 
     def right_hand_side(self, p: Tensor | None) -> "NetworkField":
         """The function z [B, L] -> dz/dt [B, L] for fixed parameters."""

@@ -48,6 +48,7 @@ class LatentPoly(LatentSurrogate):
     """
 
     stackable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     config: LatentPolyConfig
 
     def __init__(self, config: LatentPolyConfig, spec: DataSpec) -> None:

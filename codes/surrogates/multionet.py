@@ -23,6 +23,7 @@ class MultiONet(Surrogate):
     """
 
     stackable: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     config: MultiONetConfig
 
     def __init__(self, config: MultiONetConfig, spec: DataSpec) -> None:

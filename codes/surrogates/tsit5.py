@@ -1,7 +1,8 @@
 """Tsitouras' Runge-Kutta method of order 5(4), with steps of its own for each trajectory, and its gradient."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from codes.surrogates.base import SolverFailure
+from codes.surrogates.base import Effort, SolverFailure
 
 # Tsitouras 2011, Comput. Math. Appl. 62, 770: stages, of which the last is the step itself, and the error estimate.
 STAGES = (
@@ -37,7 +38,7 @@ POWERS = (
 INNER = tuple(tuple(row[i] if i < len(row) else 0.0 for row in STAGES[:5]) for i in range(5))  # without the step itself
 SAFETY, LEAST_FACTOR, MOST_FACTOR = 0.9, 0.2, 10.0
 ROWS = 2**14  # states at which the gradient is taken at once: bounds the memory
-USUAL_STEPS = 20  # of a trajectory, where shapes must tell; trainings of benchmarks.steps take 12 to 19
+USUAL_STEPS = 64  # of a batch, where shapes must tell; trainings of benchmarks.steps take 57 to 93
 
 RightHandSide = Callable[[Tensor], Tensor]
 
@@ -85,11 +86,13 @@ class Steps:
 
 def weighted(k: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
     """Sums of the derivatives ``k`` [N, 7, B, L] with weights [7][M], or fewer of both: [N, M, B, L]."""
-    matrix = torch.tensor(weights, dtype=k.dtype, device=k.device)
+    matrix = constant(weights, k.dtype, k.device)
     return (matrix.t() @ k[:, : len(weights)].flatten(2)).unflatten(2, k.shape[2:])
 
 
-def solve(rhs: Field, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_steps: int) -> Tensor:
+def solve(
+    rhs: Field, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_steps: int, effort: Effort | None = None
+) -> Tensor:
     """Integrate dz/dt = rhs(z) from z(0) = z0, with gradients.
 
     Integration ends at t = 1, or at the latest time if that is later, and the states come from the interpolant of each
@@ -103,6 +106,7 @@ def solve(rhs: Field, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_st
         rtol: relative tolerance of a step's error.
         atol: absolute tolerance of a step's error.
         max_steps: accepted and rejected steps that a trajectory may take.
+        effort: how many to take, if that is ``fixed``, and how many were ``needed``.
 
     Returns:
         States, [B, T, L].
@@ -112,7 +116,7 @@ def solve(rhs: Field, z0: Tensor, t: Tensor, *, rtol: float, atol: float, max_st
     """
     if z0.is_meta:
         return _without_values(rhs, z0, t)
-    tolerances = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+    tolerances = {"rtol": rtol, "atol": atol, "max_steps": max_steps, "effort": effort}
     return _Solution.apply(rhs, tolerances, t, z0, *rhs.parameters)
 
 
@@ -132,19 +136,35 @@ def _without_values(rhs: Field, z0: Tensor, t: Tensor) -> Tensor:
     return (z0 * kept).sum(0).unsqueeze(1) * z0.new_empty(len(z0), len(t), z0.shape[1])
 
 
+@cache
+def constant(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers as a tensor, moved to the device once."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 @torch.no_grad()
-def integrate(rhs: RightHandSide, z0: Tensor, end: Tensor, *, rtol: float, atol: float, max_steps: int) -> Steps:
+def integrate(
+    rhs: RightHandSide,
+    z0: Tensor,
+    end: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    effort: Effort | None = None,
+) -> Steps:
     """Steps of each trajectory from t = 0 to ``end``; raises as :func:`solve` does.
 
     A step is accepted if the root mean square over the features of its error, in units of
     ``atol + rtol * |z|``, is less than 1; the next one is as long as would have made it ``SAFETY`` to the fifth.
+    With a fixed ``effort`` no value is looked at; a trajectory that does not get to the end has steps of length NaN.
     """
-    n = len(z0)
-    stages, error = [z0.new_tensor(row) for row in STAGES], z0.new_tensor(ERROR)
+    n, effort = len(z0), effort or Effort()
+    stages, error = [constant(row, z0.dtype, z0.device) for row in STAGES], constant(ERROR, z0.dtype, z0.device)
     z, t, taken = z0, z0.new_zeros(n), []
     first = rhs(z0)
     dt = first_step(rhs, z0, first, rtol, atol)
-    for _ in range(max_steps):
+    for _ in range(effort.fixed or max_steps):
         left = end - t
         h = torch.minimum(dt, left)
         k = z0.new_empty(7, *z0.shape)
@@ -163,11 +183,18 @@ def integrate(rhs: RightHandSide, z0: Tensor, end: Tensor, *, rtol: float, atol:
         keep = accepted.unsqueeze(1)
         z, first = torch.where(keep, new, z), torch.where(keep, k[6], first)
         t = torch.where(accepted, torch.where(h == left, end, t + h), t)
+        if effort.fixed:
+            continue
         if not bool(ratio.isfinite().all()):
             raise failure(int((~ratio.isfinite()).sum()), n, "infinite norm")
         if not bool((t < end).any()):
-            return _side_by_side(z, *(torch.stack(parts) for parts in zip(*taken, strict=True)))
-    raise failure(int((t < end).sum()), n, "reached max steps")
+            effort.needed = len(taken)
+            return _side_by_side(z, taken)
+    if not effort.fixed:
+        raise failure(int((t < end).sum()), n, "reached max steps")
+    effort.needed = torch.stack([h for *_, h, _ in taken]).gt(0).any(1).sum()
+    steps = _side_by_side(z, taken, n_rows=len(taken) + 1)
+    return replace(steps, dt=steps.dt.masked_fill(t < end, torch.nan))
 
 
 def failure(number: int, n: int, reason: str) -> SolverFailure:
@@ -188,12 +215,14 @@ def first_step(rhs: RightHandSide, z: Tensor, k: Tensor, rtol: float, atol: floa
     return torch.minimum(100 * guess, step)
 
 
-def _side_by_side(end: Tensor, z: Tensor, k: Tensor, t: Tensor, dt: Tensor, accepted: Tensor) -> Steps:
-    """Drop what was rejected: row i is the i-th accepted step of each trajectory."""
+def _side_by_side(end: Tensor, taken: Sequence[tuple[Tensor, ...]], n_rows: int | None = None) -> Steps:
+    """Drop what was rejected: row i is the i-th accepted step of each trajectory; as many rows as needed, or given."""
+    z, k, t, dt, accepted = (torch.stack(parts) for parts in zip(*taken, strict=True))
     counts = accepted.sum(0)
     order = torch.argsort(accepted.int(), dim=0, descending=True, stable=True)
-    index = order[: int(counts.max()) + 1]
-    if len(index) <= int(counts.max()):
+    n_rows = int(counts.max()) + 1 if n_rows is None else n_rows
+    index = order[:n_rows]
+    if len(index) < n_rows:
         index = torch.cat([index, index[-1:]])
     rows = torch.arange(len(index), device=z.device).unsqueeze(1)
     there = rows < counts
@@ -252,7 +281,7 @@ def _back(
     layers: list[tuple[Tensor, Tensor | None]], dt: Tensor, to_z: Tensor, to_k: Tensor, later: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the first state and of all derivatives, from those of the state ``later`` after these steps."""
-    columns = [to_z.new_tensor([row[i] for row in STAGES[i:]]) for i in range(6)]
+    columns = [constant(tuple(row[i] for row in STAGES[i:]), to_z.dtype, to_z.device) for i in range(6)]
     weights = [weight for weight, _ in reversed(layers)]
     slopes = [None if slope is None else slope.unbind(0) for _, slope in reversed(layers)]
     to_values = torch.empty_like(to_k[:, :6])

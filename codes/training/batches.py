@@ -45,31 +45,42 @@ class Blocks:
         """Trajectories and times of the largest block."""
         return math.ceil(self.n_trajectories / self.n_groups), math.ceil(self.n_times / self.n_chunks)
 
-    def epoch(self, generator: torch.Generator, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Trajectory and time indices of each block; no time indices where a block has all times in their order.
-
-        Drawn on the CPU, so that a seed means the same order on every device, and moved once per epoch.
-        """
-        groups = torch.randperm(self.n_trajectories, generator=generator).to(device).tensor_split(self.n_groups)
+    def draw(self, generator: torch.Generator) -> "Drawn":
+        """The blocks of one epoch, on the CPU, so that a seed means the same order on every device."""
+        n_of_group = torch.full((self.n_groups,), self.n_trajectories // self.n_groups)
+        n_of_group[: self.n_trajectories % self.n_groups] += 1
+        position = (n_of_group.cumsum(0) - n_of_group).unsqueeze(1) + torch.arange(self.largest[0])
+        shuffled = torch.randperm(self.n_trajectories, generator=generator)
+        groups = shuffled[position.clamp(max=self.n_trajectories - 1)]
         if self.n_chunks == 1:
-            yield from ((group, None) for group in groups)
-            return
-        times, sizes = self._deal_times(generator)
-        times_of = times.to(device).split(sizes)
-        for index in torch.randperm(len(self), generator=generator).tolist():
-            yield groups[index // self.n_chunks], times_of[index]
+            return Drawn(groups, n_of_group, None, None)
+        times = self._deal_times(generator)
+        order = torch.randperm(len(self), generator=generator)
+        group = order // self.n_chunks
+        n_times = (times < self.n_times).sum(1)  # the last stratum may be short
+        return Drawn(groups[group], n_of_group[group], times.clamp_(max=self.n_times - 1)[order], n_times[order])
 
-    def _deal_times(self, generator: torch.Generator) -> tuple[Tensor, list[int]]:
-        """Times of all blocks one after the other, and how many each block has.
+    def _deal_times(self, generator: torch.Generator) -> Tensor:
+        """Times of all blocks [blocks, strata]; those that do not exist come last.
 
         Of every ``n_chunks`` consecutive times each chunk gets a random one. A chunk so covers the whole time range,
         and gradients vary less than with a random subset: 5 % lower errors at equal epochs.
         """
-        n_strata = math.ceil(self.n_times / self.n_chunks)
+        n_strata = self.largest[1]
         dealt = torch.rand(self.n_groups, n_strata, self.n_chunks, generator=generator).argsort(-1)
-        times = (dealt + torch.arange(n_strata).unsqueeze(1) * self.n_chunks).transpose(1, 2)
-        exists = times < self.n_times  # the last stratum may be short
-        return times[exists], exists.sum(-1).flatten().tolist()
+        return (dealt + torch.arange(n_strata).unsqueeze(1) * self.n_chunks).transpose(1, 2).flatten(0, 1)
+
+
+class Drawn(NamedTuple):
+    """Blocks of an epoch in their order: ``trajectories`` [S, B], of which the first ``n_trajectories`` [S] are meant.
+
+    ``times`` [S, T] and ``n_times`` [S] likewise; none where each block has all times in their order.
+    """
+
+    trajectories: Tensor
+    n_trajectories: Tensor
+    times: Tensor | None
+    n_times: Tensor | None
 
 
 def plan_blocks(pointwise: bool, n_trajectories: int, n_times: int, trainer: TrainerConfig) -> Blocks:
@@ -88,7 +99,7 @@ def plan_blocks(pointwise: bool, n_trajectories: int, n_times: int, trainer: Tra
 
 
 class Batches:
-    """Batches of the training split in the order of a seeded generator."""
+    """Batches of the training split."""
 
     def __init__(self, data: PreparedData, blocks: Blocks) -> None:
         self.blocks, self.t = blocks, data.t
@@ -96,13 +107,20 @@ class Batches:
         self.x0 = data.train.x[:, 0].contiguous()
         self.rows = self.x.reshape(-1, self.x.shape[-1])
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """All batches of one epoch."""
-        for trajectories, times in self.blocks.epoch(generator, self.x.device):
-            yield self.gather(trajectories, times)
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Trajectories, and times if not all, of each batch of one epoch, as ``generator`` draws them."""
+        drawn, device = self.blocks.draw(generator), self.x.device
+        parts = [_cut(drawn.trajectories, drawn.n_trajectories, device)]
+        if drawn.times is not None and drawn.n_times is not None:
+            parts.append(_cut(drawn.times, drawn.n_times, device))
+        return zip(*parts, strict=True)
 
-    def gather(self, trajectories: Tensor, times: Tensor | None) -> Batch:
-        """The batch of the block ``trajectories x times``."""
+    def n_rows(self, trajectories: Tensor, times: Tensor | None = None) -> int:
+        """Rows of the batch of this block."""
+        return len(trajectories) * len(self.t if times is None else times)
+
+    def gather(self, trajectories: Tensor, times: Tensor | None = None) -> Batch:
+        """The batch of the block ``trajectories x times``, or of all times."""
         x0 = self.x0.index_select(0, trajectories)
         p = None if self.p is None else self.p.index_select(0, trajectories)
         if times is None:
@@ -111,6 +129,11 @@ class Batches:
         rows = (trajectories * len(self.t)).unsqueeze(1) + times
         x = self.rows.index_select(0, rows.view(-1)).view(*rows.shape, -1)
         return Batch(x0, self.t.index_select(0, times), p, x)
+
+
+def _cut(rows: Tensor, lengths: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """The first ``lengths`` of each row, moved at once."""
+    return (row[:length] for row, length in zip(rows.to(device), lengths.tolist(), strict=True))
 
 
 def chunks(n_trajectories: int, n_times: int) -> Iterator[slice]:

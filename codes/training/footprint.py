@@ -35,7 +35,7 @@ def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) ->
     there = available(str(device))
     if there is None or ample(config, data) < there:
         return
-    needed = round(MARGIN * footprint(config, data)) + LIBRARIES
+    needed = round(MARGIN * footprint(config, data, recorded=device.type == "cuda")) + LIBRARIES
     if needed > there:
         raise TooLarge(
             f"out of memory: the training would need about {needed // MIB} MiB on {device}, where {there // MIB} MiB "
@@ -55,21 +55,28 @@ def ample(config: TrainConfig, data: PreparedData) -> int:
     return LIBRARIES + AMPLE * rows * neurons + 32 * sum(weight.numel() for weight in parameters)
 
 
-def footprint(config: TrainConfig, data: PreparedData) -> int:
-    """Bytes that a training holds at its peak, besides its data: a step and an evaluation on tensors without values."""
+def footprint(config: TrainConfig, data: PreparedData, recorded: bool = False) -> int:
+    """Bytes that a training holds at its peak, besides its data: a step and an evaluation on tensors without values.
+
+    A step that is ``recorded`` as a CUDA graph keeps its memory, also while something else is computed.
+    """
     data = data.to("meta")
     with Allocations() as memory:
         with torch.device("meta"):
             model = surrogates.build(config.surrogate, data.spec)
         weights = memory.held
         blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
-        trajectories, times = (torch.empty(n, dtype=torch.long, device="meta") for n in blocks.largest)
-        batch = Batches(data, blocks).gather(trajectories, None if blocks.n_chunks == 1 else times)
+        indices = [torch.empty(n, dtype=torch.long, device="meta") for n in blocks.largest]
+        batch = Batches(data, blocks).gather(*(indices[:1] if blocks.n_chunks == 1 else indices))
         model.loss(*batch, criterion(config.surrogate)).backward()
         del batch
+        lasting, of_step = memory.held, memory.peak - memory.held
+        memory.peak = lasting
         _evaluate_slice(model, data)
+    of_evaluation = memory.peak - lasting
+    temporary = of_step + of_evaluation if recorded and model.capturable else max(of_step, of_evaluation)
     kept = 1 + (2 if config.surrogate.optimizer == "adamw" else 1)  # the best weights, and the optimiser's state
-    return memory.peak + kept * weights + 4 * data.test.x.numel()
+    return lasting + temporary + kept * weights + 4 * data.test.x.numel()
 
 
 def _evaluate_slice(model: surrogates.Surrogate, data: PreparedData) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import schedulefree
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codes.schema import SurrogateConfig
+from codes.training.rows_optim import ROWS, Rows
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}  # where a schedule sets the learning rate
+FREE: dict[str, Any] = {"adamw": schedulefree.AdamWScheduleFree, "sgd": schedulefree.SGDScheduleFree}
 
 
 def criterion(config: SurrogateConfig) -> Criterion:
@@ -78,20 +80,23 @@ class Optimizer:
 
     def __init__(self, row: nn.Parameter, config: SurrogateConfig, total: int) -> None:
         self.config, self.total, self.row = config, total, row
-        self.inner = self._build()
         self.steps = 0
         self.averages = config.scheduler == "schedulefree"
-        if self.averages:
-            self.inner.train()
 
-    def _build(self) -> Any:
+    @cached_property
+    def inner(self) -> Any:
+        """What steps; on a GPU with its state there, so that a step can be recorded, which needs the row's gradient."""
         config = self.config
         options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.regularization_factor}
         if config.optimizer == "sgd":
             options["momentum"] = config.momentum
-        if config.scheduler == "schedulefree":
-            free = {"adamw": schedulefree.AdamWScheduleFree, "sgd": schedulefree.SGDScheduleFree}
-            return free[config.optimizer]([self.row], **options)
+        if self.averages:
+            inner = FREE[config.optimizer]([self.row], **options)
+            inner.train()
+            return inner
+        if self.row.is_cuda:
+            assert self.row.grad is not None
+            return ROWS[config.optimizer](self.row.detach()[None], self.row.grad[None], [config])
         # fused: on two cores a quarter (AdamW) or a third (SGD) of the time of the default loop over tensors
         return KINDS[config.optimizer]([self.row], fused=True, **options)
 
@@ -100,21 +105,23 @@ class Optimizer:
         """Learning rate of the next step, or of the last one at the end."""
         return learning_rate(self.config, min(self.steps, self.total - 1), self.total)
 
-    def step(self, loss: Tensor) -> None:
-        """Take one step down the gradient of ``loss``, which ``backward`` adds to that of the row."""
-        if self.row.grad is not None:
-            self.row.grad.zero_()
-        loss.backward()
-        self.apply()
+    @property
+    def capturable(self) -> bool:
+        """Whether ``apply`` changes nothing but tensors; schedule-free optimisers count in Python."""
+        return not self.averages
+
+    def begin_step(self) -> None:
+        """Set the learning rate of the next step."""
+        if isinstance(self.inner, Rows):
+            self.inner.begin_step([self.learning_rate])
+        elif not self.averages:
+            for group in self.inner.param_groups:
+                group["lr"] = self.learning_rate
+        self.steps += 1
 
     def apply(self) -> None:
         """Take one step down the gradient that the row has."""
-        if not self.averages:
-            rate = self.learning_rate
-            for group in self.inner.param_groups:
-                group["lr"] = rate
-        self.inner.step()
-        self.steps += 1
+        self.inner.apply() if isinstance(self.inner, Rows) else self.inner.step()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -136,15 +143,22 @@ class Optimizer:
                 self.row.copy_(trained)
 
     def state(self) -> dict[str, Any]:
-        """Everything that ``restore`` needs, as dictionaries, lists, numbers and tensors."""
+        """Everything that ``restore`` needs, on any device, as dictionaries, lists, numbers and tensors."""
+        if isinstance(self.inner, Rows):
+            return {"steps": self.steps, "groups": [], "row": self.inner.state(0)}
         state = self.inner.state_dict()
-        return {"steps": self.steps, "groups": state["param_groups"], "row": state["state"].get(0, {})}
+        groups = state["param_groups"] if self.averages else []  # of the others the configuration tells all
+        return {"steps": self.steps, "groups": groups, "row": state["state"].get(0, {})}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state()``."""
         self.steps = state["steps"]
+        if isinstance(self.inner, Rows):
+            self.inner.restore(0, state["row"])
+            return
         kept = {0: state["row"]} if state["row"] else {}
-        self.inner.load_state_dict({"param_groups": state["groups"], "state": kept})
+        groups = state["groups"] or self.inner.state_dict()["param_groups"]
+        self.inner.load_state_dict({"param_groups": groups, "state": kept})
 
 
 def warm_up(device: str | torch.device = "cpu") -> None:

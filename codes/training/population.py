@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from time import perf_counter, process_time
 
 import torch
@@ -17,8 +18,9 @@ from codes.surrogates.base import Surrogate
 from codes.surrogates.row import lay_out
 from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
+from codes.training.captured import SETTLED, Step, TrainingStep
 from codes.training.latency import synchronize
-from codes.training.optim import StackedCriterion
+from codes.training.optim import Optimizer, StackedCriterion
 from codes.training.progress import Progress, TrainResult
 from codes.training.stacked_batches import StackedBatches
 from codes.training.stacked_optim import StackedOptimizer
@@ -86,7 +88,11 @@ def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str 
     with cpu_settings(config.trainer.threads), seeded(config.seed, device):
         run = Run(config, data.to(device), device, None)
         stack = _Population([config] * members, data, device)
-        alone, together = _seconds_per_step([run.steps, stack.steps], device, clock)
+        ways: list[Callable[[], Iterable[object]]] = [
+            partial(run.steps, run.stepper()),
+            partial(stack.steps, stack.stepper()),
+        ]
+        alone, together = _seconds_per_step(ways, device, clock)
     return members * alone / together
 
 
@@ -109,30 +115,36 @@ class _Population:
         steps = self.trainer.epochs * len(blocks)
         pairs = zip(configs, models, strict=True)
         members = [_Member(index, config, self.data, model, steps) for index, (config, model) in enumerate(pairs)]
-        self.stack(members)
-        self.optimizer = StackedOptimizer([member.optimizer for member in members])
+        self.stack(sorted(members, key=lambda member: StackedOptimizer.place_of(member.optimizer)))
+        self.optimizer = StackedOptimizer(self.optimizers, self.rows, self.gradients_of_rows)
 
     def stack(self, members: list[_Member]) -> None:
         """Put the weights of ``members`` side by side, [K, N]."""
         self.members = members
-        rows = torch.stack([member.row.detach() for member in members])
-        self.gradients = torch.zeros_like(rows)
-        self.model = stacked(members[0].model, rows, self.gradients).train()
-        for member, row, gradient in zip(members, rows, self.gradients, strict=True):
+        self.rows = torch.stack([member.row.detach() for member in members])
+        self.gradients_of_rows = torch.zeros_like(self.rows)
+        self.model = stacked(members[0].model, self.rows, self.gradients_of_rows).train()
+        for member, row, gradient in zip(members, self.rows, self.gradients_of_rows, strict=True):
             member.row.data, member.row.grad = row, gradient
-            lay_out(member.model, row)
+            lay_out(member.model, row, gradient)
         self.criterion = StackedCriterion([member.config.surrogate for member in members], self.device)
 
     def drop(self, gone: Sequence[_Member]) -> None:
         """Go on without ``gone``."""
         self.stack([member for member in self.members if member not in gone])
-        self.optimizer.keep([member.optimizer for member in self.members])
+        self.optimizer.keep(self.optimizers, self.rows, self.gradients_of_rows)
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """One for each row."""
+        return [member.optimizer for member in self.members]
 
     def train(self, report: MemberReport | None) -> Iterator[Ended]:
         """All epochs, or until no member is left."""
+        step = self.stepper()
         for _ in range(self.trainer.epochs):
             gone = []
-            for member, loss in zip(self.members, self.train_epoch(), strict=True):
+            for member, loss in zip(self.members, self.train_epoch(step), strict=True):
                 try:
                     self.end_epoch(member, loss, report)
                 except (Diverged, StopTraining) as reason:
@@ -142,30 +154,38 @@ class _Population:
                 return
             if gone:
                 self.drop(gone)
-        for member in self.members:
+                step = self.stepper()
+        for member in sorted(self.members, key=lambda member: member.index):
             yield member.index, member.result()
 
-    def train_epoch(self) -> list[float]:
+    def train_epoch(self, step: Step) -> list[float]:
         """One pass of every member over the training split; mean loss over its rows."""
         start = perf_counter()
         totals = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
-        for losses, rows in self.steps():
-            totals += losses.double() * rows
+        for losses, rows in self.steps(step):
+            totals.addcmul_(losses, rows)
         means: list[float] = (totals / len(self.batches.batches.rows)).tolist()
         share = (perf_counter() - start) / len(self.members)
         for member in self.members:
             member.seconds += share
         return means
 
-    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def steps(self, step: Step) -> Iterator[tuple[Tensor, Tensor]]:
         """Losses and numbers of rows, [K], of each step of an epoch."""
-        for batch, rows, weights in self.batches.epoch([member.order for member in self.members]):
-            criterion = self.criterion if weights is None else self.criterion.weighted(weights)
-            losses = self.model.loss(*batch, criterion)
-            self.gradients.zero_()
-            losses.sum().backward()
-            self.optimizer.step()
-            yield losses.detach(), rows
+        for rows, indices in self.batches.epoch([member.order for member in self.members]):
+            yield step(*indices), rows
+
+    def stepper(self) -> TrainingStep:
+        """A function that takes a step of those that are left."""
+        return TrainingStep(self.model, self.gradients, self.optimizer, self.device)
+
+    def gradients(self, *indices: Tensor) -> Tensor:
+        """Losses [K] of a batch, whose gradients the weights have afterwards."""
+        self.gradients_of_rows.zero_()
+        batch, weights = self.batches.gather(*indices)
+        losses = self.model.loss(*batch, self.criterion if weights is None else self.criterion.weighted(weights))
+        losses.sum().backward()
+        return losses.detach().double()
 
     def end_epoch(self, member: _Member, loss: float, report: MemberReport | None) -> None:
         """Evaluate and report what is due; raises what ends the member."""
@@ -186,6 +206,10 @@ def _seconds_per_step(
     """Fastest seconds per step of each of ``ways``, the steps of an epoch, in ``ROUNDS`` of a few steps in turn."""
     fastest, begun = [float("inf")] * len(ways), perf_counter()
     endless = [_again_and_again(way) for way in ways]
+    if device.type == "cuda":
+        for steps in endless:
+            for _ in zip(range(SETTLED), steps, strict=False):
+                pass
     for _ in range(ROUNDS):
         for index, steps in enumerate(endless):
             next(steps)

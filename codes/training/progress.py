@@ -54,13 +54,14 @@ class Kept:
 class Progress:
     """Everything of a training but its steps: what was seen after ``epoch`` epochs and ``seconds`` of steps.
 
-    The weights of ``model`` are parts of ``row`` from here on.
+    The weights of ``model`` are parts of ``row`` from here on, and their gradients of its gradient.
     """
 
     def __init__(self, config: TrainConfig, data: PreparedData, model: Surrogate, n_steps: int) -> None:
         self.config, self.trainer, self.data = config, config.trainer, data
         self.model, self.row = model, nn.Parameter(flattened(model))
-        lay_out(model, self.row.data)
+        self.row.grad = self.row_gradient = torch.zeros_like(self.row)
+        lay_out(model, self.row.data, self.row_gradient)
         self.optimizer = Optimizer(self.row, config.surrogate, n_steps)
         self.order = torch.Generator().manual_seed(config.seed)
         self.epoch = 0

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from codes.training.batches import Batch, Batches
 
@@ -13,13 +12,12 @@ from codes.training.batches import Batch, Batches
 class StackedBatch(NamedTuple):
     """One step of K trainings.
 
-    ``batch``: ``x0 [K, B, Q]``, ``t [K, T]``, ``p [K, B, P]`` or none, ``x [K, B, T, Q]``. ``rows``: how many rows of
-    it each training has, [K]. ``weights``: [K, B, T], one over that number, and 0 for rows that are only there because
-    another training has more; none where all have all.
+    ``batch``: ``x0 [K, B, Q]``, ``t [K, T]``, ``p [K, B, P]`` or none, ``x [K, B, T, Q]``. ``weights``: [K, B, T], one
+    over the number of rows that a training has, and 0 for rows that are only there because another training has more;
+    none where all have all.
     """
 
     batch: Batch
-    rows: Tensor
     weights: Tensor | None
 
 
@@ -29,51 +27,45 @@ class StackedBatches:
     def __init__(self, batches: Batches) -> None:
         self.batches, self.device = batches, batches.x.device
 
-    def epoch(self, orders: Sequence[torch.Generator]) -> Iterator[StackedBatch]:
-        """All steps of one epoch."""
-        # Indices are put together on the CPU, where they are drawn, and moved once.
-        drawn = [list(self.batches.blocks.epoch(order, torch.device("cpu"))) for order in orders]
-        if self.batches.blocks.n_chunks == 1:
-            yield from self.whole([[group for group, _ in blocks] for blocks in drawn])
-        else:
-            yield from self.chunked(drawn)
+    def epoch(self, orders: Sequence[torch.Generator]) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Of each step of one epoch how many rows each training has, [K], and the indices of its batch."""
+        drawn = [self.batches.blocks.draw(order) for order in orders]
+        trajectories = torch.stack([each.trajectories for each in drawn], 1).to(self.device)
+        n_trajectories = torch.stack([each.n_trajectories for each in drawn], 1)
+        times = [each.times for each in drawn if each.times is not None]
+        if not times:
+            rows = (n_trajectories * len(self.batches.t)).double().to(self.device)
+            longest = n_trajectories[:, 0].tolist()  # the i-th block is as large in every training
+            parts = (part[:, :n].contiguous() for part, n in zip(trajectories, longest, strict=True))
+            return ((of_step, (part,)) for of_step, part in zip(rows, parts, strict=True))
+        n_times = torch.stack([each.n_times for each in drawn if each.n_times is not None], 1)
+        rows = (n_trajectories * n_times).double().to(self.device)
+        chunks = torch.stack(times, 1)
+        weights = (shares(n_trajectories, trajectories.shape[-1]), shares(n_times, chunks.shape[-1]))
+        moved = (trajectories, *(part.to(self.device) for part in (chunks, *weights)))
+        return zip(rows, zip(*moved, strict=True), strict=True)
 
-    def whole(self, drawn: Sequence[Sequence[Tensor]]) -> Iterator[StackedBatch]:
-        """Blocks with all times: the i-th has as many trajectories in every training."""
-        t = self.batches.t.expand(len(drawn), -1)
-        for groups in zip(*drawn, strict=True):
-            trajectories = torch.stack(groups).to(self.device)
-            x0, p = self.states(trajectories)
-            x = self.batches.x.index_select(0, trajectories.view(-1)).unflatten(0, trajectories.shape)
-            n_rows = trajectories.shape[1] * len(self.batches.t)
-            yield StackedBatch(Batch(x0, t, p, x), torch.full((len(drawn),), n_rows, device=self.device), None)
-
-    def chunked(self, drawn: Sequence[Sequence[tuple[Tensor, Tensor | None]]]) -> Iterator[StackedBatch]:
-        """Blocks of any trajectories and times, padded to the largest."""
-        trajectories, of_trajectories = self.padded([[group for group, _ in blocks] for blocks in drawn])
-        times, of_times = self.padded([[times for _, times in blocks if times is not None] for blocks in drawn])
-        counts = (of_trajectories.count_nonzero(-1) * of_times.count_nonzero(-1)).unbind()
-        for some, chunk, *weights, rows in zip(
-            trajectories.unbind(), times.unbind(), of_trajectories.unbind(), of_times.unbind(), counts, strict=True
-        ):
-            x0, p = self.states(some)
-            index = some.unsqueeze(2) * len(self.batches.t) + chunk.unsqueeze(1)
-            x = self.batches.rows.index_select(0, index.view(-1)).view(*index.shape, -1)
-            t = self.batches.t.index_select(0, chunk.view(-1)).view(chunk.shape)
-            yield StackedBatch(Batch(x0, t, p, x), rows, weights[0].unsqueeze(2) * weights[1].unsqueeze(1))
-
-    def states(self, trajectories: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Initial states and parameters of ``trajectories`` [K, B]."""
+    def gather(
+        self,
+        trajectories: Tensor,
+        times: Tensor | None = None,
+        of_trajectories: Tensor | None = None,
+        of_times: Tensor | None = None,
+    ) -> StackedBatch:
+        """The batch of ``trajectories`` [K, B], and of ``times`` [K, T] with the weights of both, or of all times."""
         index, shape = trajectories.view(-1), trajectories.shape
         x0 = self.batches.x0.index_select(0, index).unflatten(0, shape)
-        return x0, None if self.batches.p is None else self.batches.p.index_select(0, index).unflatten(0, shape)
+        p = None if self.batches.p is None else self.batches.p.index_select(0, index).unflatten(0, shape)
+        if times is None or of_trajectories is None or of_times is None:
+            x = self.batches.x.index_select(0, index).unflatten(0, shape)
+            return StackedBatch(Batch(x0, self.batches.t.expand(len(trajectories), -1), p, x), None)
+        rows = trajectories.unsqueeze(2) * len(self.batches.t) + times.unsqueeze(1)
+        x = self.batches.rows.index_select(0, rows.view(-1)).view(*rows.shape, -1)
+        t = self.batches.t.index_select(0, times.view(-1)).view(times.shape)
+        return StackedBatch(Batch(x0, t, p, x), of_trajectories.unsqueeze(2) * of_times.unsqueeze(1))
 
-    def padded(self, indices: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Indices [steps, K, L], filled up with 0; a weight for each, one over their number, or 0 for what fills up."""
-        longest = max(len(index) for each in indices for index in each)
-        flat = [*(index for step in zip(*indices, strict=True) for index in step)]
-        lengths = torch.tensor([len(index) for index in flat]).unsqueeze(1)
-        weights = (torch.arange(longest) < lengths) / lengths
-        shape = (-1, len(indices), longest)
-        filled = pad_sequence(flat, batch_first=True)
-        return filled.view(shape).to(self.device), weights.view(shape).to(self.device)
+
+def shares(numbers: Tensor, width: int) -> Tensor:
+    """Weights [..., width]: one over a number for as many, then 0."""
+    numbers = numbers.unsqueeze(-1)
+    return (torch.arange(width) < numbers) / numbers

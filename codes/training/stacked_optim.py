@@ -2,40 +2,66 @@
 
 from collections.abc import Sequence
 
-from codes.training.optim import KINDS, Optimizer
+from torch import Tensor
+
+from codes.training.optim import Optimizer
+from codes.training.rows_optim import ROWS, Rows
 
 
 class StackedOptimizer:
     """Steps ``optimizers``, one for each row of weights, as they would step themselves.
 
-    All of one kind are the parameter groups of one optimiser of PyTorch: what is done around a step costs more than its
-    mathematics. Schedule-free optimisers step one by one.
+    All of one kind step at once: what is done around a step costs more than its mathematics. Schedule-free optimisers
+    step one by one. Rows of one kind are neighbours (``place_of``).
     """
 
-    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+    def __init__(self, optimizers: Sequence[Optimizer], rows: Tensor, gradients: Tensor) -> None:
+        self.place(optimizers)
+        self.together: dict[str, Rows] = {}
+        for kind, (members, part) in self.kinds.items():
+            configs = [member.config for member in members]
+            self.together[kind] = ROWS[kind](rows[part], gradients[part], configs)
+
+    @staticmethod
+    def place_of(optimizer: Optimizer) -> tuple[bool, str]:
+        """By what they are to be sorted."""
+        return optimizer.averages, optimizer.config.optimizer
+
+    @property
+    def capturable(self) -> bool:
+        """Whether ``apply`` changes nothing but tensors."""
+        return not self.one_by_one
+
+    def place(self, optimizers: Sequence[Optimizer]) -> None:
+        """Find those of each kind, and which rows are theirs."""
         self.one_by_one = [optimizer for optimizer in optimizers if optimizer.averages]
-        self.together = [
-            (those, KINDS[kind]([dict(optimizer.inner.param_groups[0]) for optimizer in those]))
-            for kind in KINDS
-            if (those := [other for other in optimizers if not other.averages and other.config.optimizer == kind])
-        ]
+        self.kinds: dict[str, tuple[list[Optimizer], slice]] = {}
+        for kind in ROWS:
+            index = [i for i, other in enumerate(optimizers) if not other.averages and other.config.optimizer == kind]
+            if index:
+                part = slice(index[0], index[-1] + 1)
+                self.kinds[kind] = (list(optimizers[part]), part)
 
-    def keep(self, left: Sequence[Optimizer]) -> None:
-        """Go on with those that are ``left``."""
-        self.one_by_one = [optimizer for optimizer in self.one_by_one if optimizer in left]
-        for those, inner in self.together:
-            pairs = zip(those, inner.param_groups, strict=True)
-            inner.param_groups = [group for optimizer, group in pairs if optimizer in left]
-            for gone in [optimizer for optimizer in those if optimizer not in left]:
-                inner.state.pop(gone.row, None)
-                those.remove(gone)
+    def keep(self, left: Sequence[Optimizer], rows: Tensor, gradients: Tensor) -> None:
+        """Go on with those that are ``left``, whose weights and gradients are now elsewhere."""
+        before = {kind: members for kind, (members, _) in self.kinds.items()}
+        self.place(left)
+        for kind, (members, part) in self.kinds.items():
+            index = [before[kind].index(member) for member in members]
+            self.together[kind].keep(index, rows[part], gradients[part], [member.config for member in members])
 
-    def step(self) -> None:
-        """Take one step."""
-        for those, inner in self.together:
-            for optimizer, group in zip(those, inner.param_groups, strict=True):
-                group["lr"] = optimizer.learning_rate
-                optimizer.steps += 1
-            inner.step()
+    def begin_step(self) -> None:
+        """Set the learning rates of the next step."""
+        for kind, (members, _) in self.kinds.items():
+            self.together[kind].begin_step([member.learning_rate for member in members])
+            for member in members:
+                member.steps += 1
+        for optimizer in self.one_by_one:
+            optimizer.begin_step()
+
+    def apply(self) -> None:
+        """Take one step down the gradients that the rows have."""
+        for kind in self.kinds:
+            self.together[kind].apply()
         for optimizer in self.one_by_one:
             optimizer.apply()

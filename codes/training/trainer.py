@@ -17,8 +17,8 @@ from codes.data import PreparedData
 from codes.errors import UserError
 from codes.memory import keep_freed
 from codes.schema import TrainConfig
-from codes.surrogates.row import lay_out
 from codes.training.batches import Batches, plan_blocks
+from codes.training.captured import Step, TrainingStep
 from codes.training.checkpoint import (
     CHECKPOINT,
     check_same_training,
@@ -101,8 +101,6 @@ class Run(Progress):
         model = surrogates.build(config.surrogate, data.spec).to(device)
         blocks = plan_blocks(model.pointwise, len(data.train), len(data.t), config.trainer)
         super().__init__(config, data, model, config.trainer.epochs * len(blocks))
-        self.row.grad = torch.zeros_like(self.row)
-        lay_out(model, self.row.data, self.row.grad)
         self.device, self.checkpoint = device, checkpoint
         self.batches = Batches(data, blocks)
         self.criterion = criterion(config.surrogate)
@@ -112,13 +110,14 @@ class Run(Progress):
         if self.checkpoint is not None:
             self.begin_from(self.checkpoint)
         self.model.train()
+        step = self.stepper()
         epochs = self.trainer.epochs
         quiet = None if progress else True  # none: no bar in a log file
         with tqdm(
             total=epochs, initial=self.epoch, unit="epoch", desc=self.config.surrogate.name, disable=quiet
         ) as bar:
             while self.epoch < epochs:
-                loss = self.train_epoch()
+                loss = self.train_epoch(step)
                 self.epoch += 1
                 if self.is_evaluated:
                     self.evaluate(loss, report)
@@ -129,29 +128,37 @@ class Run(Progress):
                 bar.set_postfix_str(f"loss={loss:.3g}, lae99={lae99}", refresh=False)
                 bar.update()
 
-    def train_epoch(self) -> float:
+    def train_epoch(self, step: Step) -> float:
         """One pass over the training split; mean loss over its rows."""
         start = perf_counter()
-        total: float | Tensor = 0.0
-        for loss, rows in self.steps():
-            total = total + rows * loss
-        mean = float(total) / len(self.batches.rows)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for loss, rows in self.steps(step):
+            total.add_(loss, alpha=rows)
+        mean = total.item() / len(self.batches.rows)
         self.check(mean)
         self.seconds += perf_counter() - start
         return mean
 
-    def steps(self) -> Iterator[tuple[float | Tensor, int]]:
+    def steps(self, step: Step) -> Iterator[tuple[Tensor, int]]:
         """Loss and number of rows of each step of an epoch.
 
         On an accelerator the loss stays there and is read once per epoch: reading it stops the device.
         """
-        on_cpu = self.device.type == "cpu"
-        for batch in self.batches.epoch(self.order):
-            loss = self.model.loss(*batch, self.criterion)
-            if on_cpu:
-                self.check(loss.item())
-            self.optimizer.step(loss)
-            yield (loss.item() if on_cpu else loss.detach().double()), batch.x.shape[0] * batch.x.shape[1]
+        for indices in self.batches.epoch(self.order):
+            yield step(*indices), self.batches.n_rows(*indices)
+
+    def stepper(self) -> TrainingStep:
+        """A function that takes a step."""
+        return TrainingStep(self.model, self.gradients, self.optimizer, self.device)
+
+    def gradients(self, trajectories: Tensor, times: Tensor | None = None) -> Tensor:
+        """The loss of a batch, whose gradients the weights have afterwards."""
+        self.row_gradient.zero_()
+        loss = self.model.loss(*self.batches.gather(trajectories, times), self.criterion)
+        if self.device.type == "cpu":
+            self.check(loss.item())
+        loss.backward()
+        return loss.detach()
 
     def begin_from(self, checkpoint: Path) -> None:
         """Continue from the checkpoint if that is asked for and there is one, else remove it."""

@@ -5,6 +5,7 @@ import torch
 import torchode
 
 from codes.surrogates import SolverFailure
+from codes.surrogates.base import Effort
 from codes.surrogates.tsit5 import ERROR, POWERS, STAGES, integrate, solve
 from tests.surrogates.cases import inputs, surrogate
 
@@ -113,6 +114,29 @@ def test_each_trajectory_has_steps_of_its_own():
     assert counts[0] > counts[1] > 0
     assert len(steps.t) == counts.max() + 1
     torch.testing.assert_close(steps.dt.sum(0), torch.ones(2))
+
+
+def solution(field, effort):
+    """States, their gradient by the initial ones, and the field's by its weights."""
+    z0 = torch.tensor([[1.0, 0.0], [1e-3, 0.0], [0.3, -0.5]], requires_grad=True)
+    t = torch.tensor([0.0, 0.4, 1.0])
+    z = solve(field, z0, t, **LOOSE, effort=effort)
+    return (z, *torch.autograd.grad(z.square().sum(), [z0, *field.parameters]))
+
+
+def test_a_fixed_number_of_steps_gives_the_same_if_it_suffices_and_nan_if_not():
+    field = LinearField(torch.tensor([[0.0, 20.0], [-20.0, 0.0]], requires_grad=True))
+    effort = Effort()
+    expected = solution(field, effort)
+    needed = effort.needed
+    assert needed > 8
+    effort.fixed = needed + 3
+    for value, other in zip(solution(field, effort), expected, strict=True):
+        torch.testing.assert_close(value, other)
+    assert effort.needed == needed
+    effort.fixed = 6
+    states = solution(field, effort)[0]
+    assert states[0].isnan().all()  # at early times too: their step may end after the last one
 
 
 @pytest.mark.parametrize(

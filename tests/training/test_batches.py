@@ -19,9 +19,18 @@ def trainer_with(batch_size, batch_times):
     return replace(TRAINER, batch_size=batch_size, batch_times=batch_times)
 
 
+def drawn_of(blocks, seed=0):
+    """Trajectories and times of each block; none for all times."""
+    drawn = blocks.draw(torch.Generator().manual_seed(seed))
+    trajectories = [row[:n] for row, n in zip(drawn.trajectories, drawn.n_trajectories, strict=True)]
+    if drawn.times is None:
+        return [(some, None) for some in trajectories]
+    times = [row[:n] for row, n in zip(drawn.times, drawn.n_times, strict=True)]
+    return list(zip(trajectories, times, strict=True))
+
+
 def pairs(blocks, seed=0):
-    cpu = torch.device("cpu")
-    for trajectories, times in blocks.epoch(torch.Generator().manual_seed(seed), cpu):
+    for trajectories, times in drawn_of(blocks, seed):
         yield trajectories.tolist(), list(range(blocks.n_times)) if times is None else times.tolist()
 
 
@@ -42,7 +51,7 @@ def test_each_pair_is_seen_exactly_once_in_blocks_that_keep_the_limits(n, n_time
 @given(sizes, sizes, st.integers(1, 80))
 def test_whole_trajectories_are_seen_exactly_once(n, n_times, batch_size):
     blocks = plan_blocks(False, n, n_times, trainer_with(batch_size, None))
-    drawn = list(blocks.epoch(torch.Generator().manual_seed(0), torch.device("cpu")))
+    drawn = drawn_of(blocks)
     assert sorted(i for trajectories, _ in drawn for i in trajectories.tolist()) == list(range(n))
     assert all(times is None and len(trajectories) <= batch_size for trajectories, times in drawn)
     assert len(drawn) == math.ceil(n / batch_size)
@@ -75,7 +84,7 @@ def test_batches_hold_what_their_indices_say():
     torch.testing.assert_close(batch.x0, data.train.x[trajectories, 0], rtol=0, atol=0)
     torch.testing.assert_close(batch.p, data.train.p[trajectories], rtol=0, atol=0)
     torch.testing.assert_close(batch.t, data.t[times], rtol=0, atol=0)
-    whole = batches.gather(trajectories, None)
+    whole = batches.gather(trajectories)
     torch.testing.assert_close(whole.x, data.train.x[trajectories], rtol=0, atol=0)
 
 

@@ -42,6 +42,13 @@ def test_what_is_predicted_is_what_a_training_takes(family):
     assert predicted < 1.3 * taken
 
 
+@pytest.mark.parametrize("family", LARGE)
+def test_a_recorded_step_keeps_its_memory_while_something_else_is_computed(family):
+    config, data = example.config(family, *LARGE[family]), example.data()
+    once, lasting = footprint(config, data), footprint(config, data, recorded=True)
+    assert once < lasting < 2 * once
+
+
 def test_predicting_draws_no_random_numbers_and_needs_no_memory():
     state = torch.get_rng_state()
     assert footprint(example.config("MultiONet", "surrogate.hidden_size=200000"), example.data()) > 2**40

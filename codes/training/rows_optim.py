@@ -1,0 +1,124 @@
+"""AdamW and SGD of rows of weights side by side, each row with a learning rate and weight decay of its own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from codes.schema import SurrogateConfig
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # PyTorch's defaults
+PIECE = 2**12  # weights that a multiprocessor of a GPU takes; PyTorch's kernel gives one of them up to 2^16 of a tensor
+
+
+class Rows:
+    """An optimiser of ``rows`` [K, N], row k as ``configs[k]`` says, down their ``gradients`` [K, N].
+
+    All its state is in tensors on their device, so that ``apply`` can be recorded as a CUDA graph.
+    """
+
+    STATE: ClassVar[tuple[str, ...]]  # of each weight, by the names of PyTorch's optimiser
+
+    def __init__(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
+        self.values = {name: torch.zeros_like(rows) for name in self.STATE}
+        self.n_steps = 0
+        self.place(rows, gradients, configs)
+
+    def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
+        """Go on with these in the place of those before."""
+        self.rows, self.gradients = rows, gradients
+        self.decays = rows.new_tensor([[config.regularization_factor] for config in configs])
+        self.rates = torch.zeros_like(self.decays)
+
+    def keep(self, left: list[int], rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
+        """Go on with those that are ``left`` of the rows."""
+        self.values = {name: value[left] for name, value in self.values.items()}
+        self.place(rows, gradients, configs)
+
+    def begin_step(self, rates: Sequence[float]) -> None:
+        """Set the learning rates of the next step."""
+        self.rates.copy_(torch.tensor(rates).unsqueeze(1), non_blocking=True)  # which does not wait for a GPU
+        self.n_steps += 1
+
+    def apply(self) -> None:
+        """Take it."""
+        raise NotImplementedError
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """What PyTorch's optimiser would know of this row."""
+        return {"step": torch.tensor(float(self.n_steps)), **{name: value[row] for name, value in self.values.items()}}
+
+    def restore(self, row: int, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for name, value in self.values.items():
+            if state.get(name) is not None:  # PyTorch keeps no momentum of 0
+                value[row] = state[name]
+
+
+class AdamWRows(Rows):
+    r"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+    .. math:: w \leftarrow (1 - \eta \lambda) w - \eta \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    PyTorch's kernel has one :math:`\eta` for all. So it moves zeros, with :math:`\eta = 1` and no decay, and each row
+    takes its share of that move.
+    """
+
+    STATE = ("exp_avg", "exp_avg_sq")
+
+    def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
+        super().place(rows, gradients, configs)
+        self.moves = torch.zeros_like(rows)
+        self.n_pieces = math.ceil(rows.numel() / PIECE) if rows.is_cuda else 1
+        self.counts = rows.new_full((self.n_pieces,), self.n_steps)
+
+    def apply(self) -> None:
+        self.moves.zero_()
+        adamw(
+            self.pieces(self.moves),
+            self.pieces(self.gradients),
+            self.pieces(self.values["exp_avg"]),
+            self.pieces(self.values["exp_avg_sq"]),
+            [],
+            list(self.counts.unbind()),
+            fused=True,
+            capturable=self.rows.is_cuda,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=1.0,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+        self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
+
+    def pieces(self, values: Tensor) -> list[Tensor]:
+        """Of all rows, as many as the device has use for."""
+        return list(values.view(-1).tensor_split(self.n_pieces))
+
+    def restore(self, row: int, state: dict[str, Any]) -> None:
+        super().restore(row, state)
+        self.n_steps = int(state.get("step", 0))
+        self.counts.fill_(self.n_steps)
+
+
+class SGDRows(Rows):
+    r"""Gradient descent with momentum, :math:`b \leftarrow \mu b + g + \lambda w, \; w \leftarrow w - \eta b`."""
+
+    STATE = ("momentum_buffer",)
+
+    def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
+        super().place(rows, gradients, configs)
+        self.momenta = rows.new_tensor([[config.momentum] for config in configs])
+
+    def apply(self) -> None:
+        (buffer,) = self.values.values()
+        buffer.mul_(self.momenta).add_(self.gradients).addcmul_(self.decays, self.rows)
+        self.rows.addcmul_(self.rates, buffer, value=-1)
+
+
+ROWS: dict[str, type[Rows]] = {"adamw": AdamWRows, "sgd": SGDRows}
