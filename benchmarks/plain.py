@@ -137,9 +137,10 @@ def warm_up() -> None:
     optimizer.step()
 
 
-def train(config: TrainConfig, data: PreparedData) -> float:
+def train(config: TrainConfig, data: PreparedData, device: str = "cpu") -> float:
     """LAE99 on the test split after ``trainer.epochs``, evaluated as often as ours are."""
     torch.manual_seed(config.seed)
+    data = data.to(device)
     trainer, name, t = config.trainer, config.surrogate.name, data.t
     n, n_times, n_quantities = data.train.x.shape
     if name in POINTWISE:
@@ -150,6 +151,7 @@ def train(config: TrainConfig, data: PreparedData) -> float:
         model = LATENT[name](config.surrogate, n_quantities)
         dtype = next(model.parameters()).dtype
         x, t = data.train.x.to(dtype), t.to(dtype)
+    model.to(device)
     rate = config.surrogate.learning_rate
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=config.surrogate.regularization_factor)
     steps = trainer.epochs * -(-len(x) // trainer.batch_size)
@@ -176,7 +178,7 @@ def evaluate(model: nn.Module, data: PreparedData, t: Tensor) -> float:
         predicted = model(x[:, 0].to(t.dtype), t).float()
     else:
         predicted = model(x[:, 0].repeat_interleave(n_times, 0), t.repeat(n).unsqueeze(1)).view(x.shape)
-    lae = (predicted - x).abs() * transform.error_scale.float()
+    lae = (predicted - x).abs() * transform.error_scale.to(x.device).float()
     physical = transform.inverse(predicted.double()) - transform.inverse(x.double())
     _ = lae.mean().item(), physical.abs().mean().item(), physical.square().mean().item()
     return torch.quantile(lae.flatten(), 0.99).item()
