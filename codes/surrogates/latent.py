@@ -4,11 +4,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from codes.errors import UserError
 from codes.schema import DataSpec, LatentConfig
 from codes.surrogates.base import Criterion, Surrogate
 from codes.surrogates.layers import join, mlp
+from codes.surrogates.squared_loss import squared_loss
 
 
 def difference_rates(t: Tensor, n_columns: int) -> tuple[Tensor, Tensor]:
@@ -76,6 +78,13 @@ class LatentSurrogate(Surrogate):
 
     def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
         y = self(x0, t, p)
+        weights = [self.config.derivative_weight, self.config.curvature_weight]
+        if criterion is mse_loss and any(weights):
+            rates, middle = difference_rates(t, x.shape[-1])
+            if not weights[1]:
+                return squared_loss(y, x, x0, self.config.identity_weight, [rates], weights[:1])
+            both = [rates, difference_rates(middle, x.shape[-1])[0]]
+            return squared_loss(y, x, x0, self.config.identity_weight, both, weights)
         loss = criterion(y, x)
         if self.config.identity_weight:
             loss = loss + self.config.identity_weight * criterion(y[..., 0, :], x0)

@@ -74,6 +74,19 @@ def test_derivative_terms_of_a_constant_prediction_are_the_scaled_truth(family, 
     torch.testing.assert_close(model.loss(x0, UNEVEN, None, x, mse_loss), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", [(0.0, 0.3, 0.7), (2.0, 0.3, 0.0), (2.0, 0.0, 0.7), (0.5, 0.3, 0.7)])
+def test_squared_errors_by_their_own_way_are_what_any_criterion_gives(weights):
+    model = surrogate("LatentPoly", **dict(zip(OFF, weights, strict=True)))
+    x0, _, _ = inputs(4, 1)
+    x = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for criterion in (mse_loss, lambda prediction, truth: mse_loss(prediction, truth)):
+        loss = 3 * model.loss(x0, UNEVEN, None, x, criterion)  # a gradient that is not 1
+        found.append((loss, *torch.autograd.grad(loss, model.parameters())))
+    for own, general in zip(*found, strict=True):
+        torch.testing.assert_close(own, general, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("key", "n_timesteps"), [("derivative_weight", 1), ("curvature_weight", 2)])
 def test_derivatives_need_enough_timesteps(key, n_timesteps):
     with pytest.raises(UserError, match=f"surrogate.{key}: must be 0 for a dataset of {n_timesteps} timesteps"):
