@@ -49,8 +49,8 @@ def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def warm_up() -> None:
-    """The worker's own, after which the functions of a trial are timed."""
+def functions() -> list[tuple[Any, str, str]]:
+    """What is timed: owner, name, phase."""
     import torch
 
     import train
@@ -59,20 +59,28 @@ def warm_up() -> None:
     from codes.surrogates.latent import LatentSurrogate
     from codes.training import optim, progress, trainer
 
-    train.warm_up()
-    for owner, name, phase in (
+    return [
         (data, "load_data_once", "data"),
         (surrogates, "build", "build"),
         (trainer, "check_fits", "memory check"),
         (Surrogate, "loss", "forward"),
         (LatentSurrogate, "loss", "forward"),
         (torch.Tensor, "backward", "backward"),
-        (optim.Optimizer, "step", "optimiser"),
+        (optim.Optimizer, "begin_step", "optimiser"),
+        (optim.Optimizer, "apply", "optimiser"),
         (progress, "evaluate", "evaluation"),
         (progress, "measure_latency", "latency measurement"),
         (training, "save_artifact", "saving"),
         (train, "run_trial", "other"),
-    ):
+    ]
+
+
+def warm_up() -> None:
+    """The worker's own, after which the functions of a trial are timed."""
+    import train
+
+    train.warm_up()
+    for owner, name, phase in functions():
         setattr(owner, name, timed(phase, getattr(owner, name)))
     spent["process start"] = time.time() - started()
 
