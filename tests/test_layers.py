@@ -77,3 +77,19 @@ def test_import_stays_light(module):
     code = f"import sys, {module}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "optuna", "scipy", "h5py", "plotly"} & set(result.stdout.split())
+
+
+def test_a_training_does_not_import_the_compiler_of_pytorch():
+    """Which takes a second at the start of each worker."""
+    program = """
+import sys
+from codes.surrogates import SURROGATES
+from codes.training import train, warm_up
+from tests.training import example
+warm_up()
+for name in SURROGATES:
+    train(example.config(name), example.data(), "cpu", progress=False)
+assert "torch._dynamo" not in sys.modules
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

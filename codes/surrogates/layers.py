@@ -31,7 +31,8 @@ class PReLU(nn.PReLU):
 def hidden_linear(n_in: int, n_out: int, activation: str, *, bias: bool = True) -> Linear:
     """A linear layer that ``activation`` follows, with weights drawn from N(0, gain² / n_in)."""
     layer = Linear(n_in, n_out, bias=bias)
-    nn.init.normal_(layer.weight, std=_GAINS.get(activation, _GAIN) / math.sqrt(n_in))
+    if not layer.weight.is_meta:  # for numbers that are not there PyTorch would import its compiler, which takes 1 s
+        nn.init.normal_(layer.weight, std=_GAINS.get(activation, _GAIN) / math.sqrt(n_in))
     return layer
 
 

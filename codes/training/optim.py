@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codes.schema import SurrogateConfig
-from codes.training.rows_optim import ROWS, Rows
+from codes.training.rows_optim import ROWS
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}  # where a schedule sets the learning rate
 FREE: dict[str, Any] = {"adamw": schedulefree.AdamWScheduleFree, "sgd": schedulefree.SGDScheduleFree}
 
 
@@ -72,7 +71,7 @@ def learning_rate(config: SurrogateConfig, step: int, total: int) -> float:
 
 
 class Optimizer:
-    """AdamW or SGD of one ``row`` of weights under a schedule of ``total`` steps.
+    """AdamW or SGD of one ``row`` of weights, which has a gradient, under a schedule of ``total`` steps.
 
     A schedule is a function of the step, so it has no state. A row, and not the tensors of a model, since the work
     around the mathematics is done for each tensor: with a dozen small ones it takes most of the time.
@@ -85,20 +84,20 @@ class Optimizer:
 
     @cached_property
     def inner(self) -> Any:
-        """What steps; on a GPU with its state there, so that a step can be recorded, which needs the row's gradient."""
-        config = self.config
-        options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.regularization_factor}
-        if config.optimizer == "sgd":
-            options["momentum"] = config.momentum
-        if self.averages:
-            inner = FREE[config.optimizer]([self.row], **options)
-            inner.train()
-            return inner
-        if self.row.is_cuda:
+        """What steps, from the gradient that the row has by now."""
+        if not self.averages:
             assert self.row.grad is not None
-            return ROWS[config.optimizer](self.row.detach()[None], self.row.grad[None], [config])
-        # fused: on two cores a quarter (AdamW) or a third (SGD) of the time of the default loop over tensors
-        return KINDS[config.optimizer]([self.row], fused=True, **options)
+            return ROWS[self.config.optimizer](self.row.detach()[None], self.row.grad[None], [self.config])
+        options = {"lr": self.config.learning_rate, "weight_decay": self.config.regularization_factor}
+        if self.config.optimizer == "sgd":
+            options["momentum"] = self.config.momentum
+        inner = FREE[self.config.optimizer]([self.row], **options)
+        inner.train()
+        return inner
+
+    def prepare(self) -> None:
+        """Make what steps: a process's first schedule-free one imports PyTorch's compiler, which is no step's time."""
+        assert self.inner is not None
 
     @property
     def learning_rate(self) -> float:
@@ -112,16 +111,13 @@ class Optimizer:
 
     def begin_step(self) -> None:
         """Set the learning rate of the next step."""
-        if isinstance(self.inner, Rows):
+        if not self.averages:
             self.inner.begin_step([self.learning_rate])
-        elif not self.averages:
-            for group in self.inner.param_groups:
-                group["lr"] = self.learning_rate
         self.steps += 1
 
     def apply(self) -> None:
         """Take one step down the gradient that the row has."""
-        self.inner.apply() if isinstance(self.inner, Rows) else self.inner.step()
+        self.inner.step() if self.averages else self.inner.apply()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -144,21 +140,19 @@ class Optimizer:
 
     def state(self) -> dict[str, Any]:
         """Everything that ``restore`` needs, on any device, as dictionaries, lists, numbers and tensors."""
-        if isinstance(self.inner, Rows):
-            return {"steps": self.steps, "groups": [], "row": self.inner.state(0)}
+        if not self.averages:
+            return {"steps": self.steps, "row": self.inner.state(0)}
         state = self.inner.state_dict()
-        groups = state["param_groups"] if self.averages else []  # of the others the configuration tells all
-        return {"steps": self.steps, "groups": groups, "row": state["state"].get(0, {})}
+        return {"steps": self.steps, "groups": state["param_groups"], "row": state["state"].get(0, {})}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state()``."""
         self.steps = state["steps"]
-        if isinstance(self.inner, Rows):
+        if not self.averages:
             self.inner.restore(0, state["row"])
             return
         kept = {0: state["row"]} if state["row"] else {}
-        groups = state["groups"] or self.inner.state_dict()["param_groups"]
-        self.inner.load_state_dict({"param_groups": groups, "state": kept})
+        self.inner.load_state_dict({"param_groups": state["groups"], "state": kept})
 
 
 def warm_up(device: str | torch.device = "cpu") -> None:
@@ -167,9 +161,14 @@ def warm_up(device: str | torch.device = "cpu") -> None:
     A worker calls it once, so that its first timed training is not slower than the others.
     """
     torch.set_flush_denormal(True)  # as trainings do (trainer.cpu_settings); threads that begin from here on inherit it
-    weight = nn.Parameter(torch.ones(2, 2, device=device))
-    optimizer = torch.optim.AdamW([weight], fused=True)
-    (weight @ weight).sum().backward()
-    optimizer.step()
-    if weight.is_cuda:
-        torch.cuda.synchronize(weight.device)
+    row = nn.Parameter(torch.ones(2, device=device))
+    row.grad = torch.zeros_like(row)
+    config = SurrogateConfig(
+        optimizer="adamw", scheduler="poly", learning_rate=1.0, regularization_factor=0.0, poly_power=1
+    )
+    optimizer = Optimizer(row, config, 1)
+    optimizer.begin_step()
+    (row @ row).backward()
+    optimizer.apply()
+    if row.is_cuda:
+        torch.cuda.synchronize(row.device)

@@ -76,9 +76,16 @@ class AdamWRows(Rows):
         self.counts = rows.new_full((self.n_pieces,), self.n_steps)
 
     def apply(self) -> None:
-        self.moves.zero_()
+        if len(self.rows) == 1 and self.rows.is_cpu:  # where PyTorch's kernel does all of it
+            self.move(self.rows, self.rates.view(()), self.decays.item())
+        else:
+            self.move(self.moves.zero_(), 1.0, 0.0)
+            self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
+
+    def move(self, values: Tensor, rate: float | Tensor, decay: float) -> None:
+        """PyTorch's step of ``values``, which are as many as the rows."""
         adamw(
-            self.pieces(self.moves),
+            self.pieces(values),
             self.pieces(self.gradients),
             self.pieces(self.values["exp_avg"]),
             self.pieces(self.values["exp_avg_sq"]),
@@ -89,12 +96,11 @@ class AdamWRows(Rows):
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=1.0,
-            weight_decay=0.0,
+            lr=rate,
+            weight_decay=decay,
             eps=EPSILON,
             maximize=False,
         )
-        self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
 
     def pieces(self, values: Tensor) -> list[Tensor]:
         """Of all rows, as many as the device has use for."""

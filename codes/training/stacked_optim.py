@@ -50,6 +50,11 @@ class StackedOptimizer:
             index = [before[kind].index(member) for member in members]
             self.together[kind].keep(index, rows[part], gradients[part], [member.config for member in members])
 
+    def prepare(self) -> None:
+        """Make what steps."""
+        for optimizer in self.one_by_one:
+            optimizer.prepare()
+
     def begin_step(self) -> None:
         """Set the learning rates of the next step."""
         for kind, (members, _) in self.kinds.items():

@@ -20,8 +20,10 @@ def with_(**changes):
 
 
 def step(optimiser, loss):
+    if optimiser.row.grad is None:
+        optimiser.row.grad = torch.zeros_like(optimiser.row)
+    optimiser.row.grad.zero_()
     optimiser.begin_step()
-    optimiser.row.grad = None
     loss.backward()
     optimiser.apply()
 
@@ -110,6 +112,7 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(optimizer, scheduler, tmp_path
     save_checkpoint(tmp_path / "state", {"weight": first, "optimizer": before.state()})
     state = load_checkpoint(tmp_path / "state")
     second = nn.Parameter(state["weight"])
+    second.grad = torch.zeros_like(second)
     after = Optimizer(second, config, 20)
     after.restore(state["optimizer"])
     for _ in range(10):
