@@ -11,7 +11,9 @@ from torch.optim.adamw import adamw
 from codes.schema import SurrogateConfig
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # PyTorch's defaults
-PIECE = 2**12  # weights that a multiprocessor of a GPU takes; PyTorch's kernel gives one of them up to 2^16 of a tensor
+# Of a tensor PyTorch's kernel gives a multiprocessor of a GPU up to 2^16 weights. So it gets pieces, as many as one
+# launch of it takes.
+PIECE, MOST_PIECES = 2**12, 32
 
 
 class Rows:
@@ -72,7 +74,7 @@ class AdamWRows(Rows):
     def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
         super().place(rows, gradients, configs)
         self.moves = torch.zeros_like(rows)
-        self.n_pieces = math.ceil(rows.numel() / PIECE) if rows.is_cuda else 1
+        self.n_pieces = min(math.ceil(rows.numel() / PIECE), MOST_PIECES) if rows.is_cuda else 1
         self.counts = rows.new_full((self.n_pieces,), self.n_steps)
 
     def apply(self) -> None:
