@@ -4,7 +4,7 @@
    ``plain`` is ``benchmarks.plain``; ``eager`` is ours with steps launched kernel by kernel; ``ours`` records them as
    CUDA graphs where that is faster. The ways take turns, repeat ``i`` has seed 42 + ``i``.
 2. Steps per second of K stacked trainings against the same one by one, as ``slot.population=auto`` measures them.
-3. ``torch.compile`` of the loss of FullyConnected: how long compiling takes, and what a step takes then.
+3. ``torch.compile`` of the loss of LatentPoly (``--compile``): how long compiling takes, and what a step takes then.
 """
 
 import argparse

@@ -77,30 +77,35 @@ class LatentSurrogate(Surrogate):
         return self.decoder(self.evolve(self.encode(x0, p), t, p))
 
     def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
-        y = self(x0, t, p)
-        weights = [self.config.derivative_weight, self.config.curvature_weight]
-        if criterion is mse_loss and any(weights):
-            rates, middle = difference_rates(t, x.shape[-1])
-            if not weights[1]:
-                return squared_loss(y, x, x0, self.config.identity_weight, [rates], weights[:1])
-            both = [rates, difference_rates(middle, x.shape[-1])[0]]
-            return squared_loss(y, x, x0, self.config.identity_weight, both, weights)
+        y, identity_weight = self(x0, t, p), self.config.identity_weight
+        rates, weights = self._derivatives(t, x.shape[-1])
+        if criterion is mse_loss and weights:
+            return squared_loss(y, x, x0, identity_weight, rates, weights)
         loss = criterion(y, x)
-        if self.config.identity_weight:
-            loss = loss + self.config.identity_weight * criterion(y[..., 0, :], x0)
-        if self.config.derivative_weight or self.config.curvature_weight:
-            loss = loss + self._derivative_terms(y, t, x, criterion)
-        return loss
+        if identity_weight:
+            loss = loss + identity_weight * criterion(y[..., 0, :], x0)
+        return loss + self._derivative_terms(y, x, rates, weights, criterion) if weights else loss
 
-    def _derivative_terms(self, y: Tensor, t: Tensor, x: Tensor, criterion: Criterion) -> Tensor:
-        """Both terms from the scaled derivatives of the error y - x: those of y itself are not needed."""
+    def _derivatives(self, t: Tensor, n_columns: int) -> tuple[list[Tensor], list[float]]:
+        """Rates (:func:`difference_rates`) and weights of the derivatives, up to the last that has one."""
+        weights, rates = [self.config.derivative_weight, self.config.curvature_weight], []
+        while weights and not weights[-1]:
+            weights.pop()
+        for _ in weights:
+            rate, t = difference_rates(t, n_columns)
+            rates.append(rate)
+        return rates, weights
+
+    def _derivative_terms(
+        self, y: Tensor, x: Tensor, rates: list[Tensor], weights: list[float], criterion: Criterion
+    ) -> Tensor:
+        """The terms from the scaled derivatives of the error y - x: those of y itself are not needed."""
         total, error, truth, scale = y.new_zeros(()), y - x, x, y.new_ones(())
-        for weight in (self.config.derivative_weight, self.config.curvature_weight):
-            rates, t = difference_rates(t, x.shape[-1])
-            rates, last = rates.unsqueeze(-3), scale
-            truth = torch.diff(truth, dim=-2) * rates
+        for rate, weight in zip(rates, weights, strict=True):
+            rate, last = rate.unsqueeze(-3), scale
+            truth = torch.diff(truth, dim=-2) * rate
             scale = (1 + truth.square().mean(dim=(-3, -2, -1), keepdim=True)).rsqrt()
-            error = torch.diff(error, dim=-2) * (rates * (scale / last))
+            error = torch.diff(error, dim=-2) * (rate * (scale / last))
             if weight:
                 total = total + weight * criterion(error, total.new_zeros(()).expand_as(error))
         return total

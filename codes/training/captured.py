@@ -27,9 +27,6 @@ class Optimizing(Protocol):
     def capturable(self) -> bool:
         """Whether ``apply`` can be recorded: from one step to the next, only tensors on the device change."""
 
-    def prepare(self) -> None:
-        """Make what steps, before time is taken."""
-
     def begin_step(self) -> None:
         """Set the learning rate of the next step."""
 
@@ -49,7 +46,6 @@ class TrainingStep:
             optimizer.apply()
             return loss
 
-        optimizer.prepare()
         self.optimizer = optimizer
         self.step: Step = whole
         self.captured: Captured | None = None

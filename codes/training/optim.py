@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codes.schema import SurrogateConfig
-from codes.training.rows_optim import ROWS
+from codes.training.rows_optim import ROWS, Rows
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 FREE: dict[str, Any] = {"adamw": schedulefree.AdamWScheduleFree, "sgd": schedulefree.SGDScheduleFree}
@@ -81,23 +81,17 @@ class Optimizer:
         self.config, self.total, self.row = config, total, row
         self.steps = 0
         self.averages = config.scheduler == "schedulefree"
+        if self.averages:  # made now: a process's first one imports PyTorch's compiler, which is no step's time
+            options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+            decay = config.regularization_factor
+            self.free = FREE[config.optimizer]([row], lr=config.learning_rate, weight_decay=decay, **options)
+            self.free.train()
 
     @cached_property
-    def inner(self) -> Any:
-        """What steps, from the gradient that the row has by now."""
-        if not self.averages:
-            assert self.row.grad is not None
-            return ROWS[self.config.optimizer](self.row.detach()[None], self.row.grad[None], [self.config])
-        options = {"lr": self.config.learning_rate, "weight_decay": self.config.regularization_factor}
-        if self.config.optimizer == "sgd":
-            options["momentum"] = self.config.momentum
-        inner = FREE[self.config.optimizer]([self.row], **options)
-        inner.train()
-        return inner
-
-    def prepare(self) -> None:
-        """Make what steps: a process's first schedule-free one imports PyTorch's compiler, which is no step's time."""
-        assert self.inner is not None
+    def rows(self) -> Rows:
+        """What steps under a schedule, from the gradient that the row has by now."""
+        assert self.row.grad is not None
+        return ROWS[self.config.optimizer](self.row.detach()[None], self.row.grad[None], [self.config])
 
     @property
     def learning_rate(self) -> float:
@@ -112,12 +106,12 @@ class Optimizer:
     def begin_step(self) -> None:
         """Set the learning rate of the next step."""
         if not self.averages:
-            self.inner.begin_step([self.learning_rate])
+            self.rows.begin_step([self.learning_rate])
         self.steps += 1
 
     def apply(self) -> None:
         """Take one step down the gradient that the row has."""
-        self.inner.step() if self.averages else self.inner.apply()
+        self.free.step() if self.averages else self.rows.apply()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -130,29 +124,29 @@ class Optimizer:
             yield
             return
         trained = self.row.detach().clone()
-        self.inner.eval()
+        self.free.eval()
         try:
             yield
         finally:
-            self.inner.train()
+            self.free.train()
             with torch.no_grad():
                 self.row.copy_(trained)
 
     def state(self) -> dict[str, Any]:
         """Everything that ``restore`` needs, on any device, as dictionaries, lists, numbers and tensors."""
         if not self.averages:
-            return {"steps": self.steps, "row": self.inner.state(0)}
-        state = self.inner.state_dict()
+            return {"steps": self.steps, "row": self.rows.state()}
+        state = self.free.state_dict()
         return {"steps": self.steps, "groups": state["param_groups"], "row": state["state"].get(0, {})}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state()``."""
         self.steps = state["steps"]
         if not self.averages:
-            self.inner.restore(0, state["row"])
+            self.rows.restore(state["row"])
             return
         kept = {0: state["row"]} if state["row"] else {}
-        self.inner.load_state_dict({"param_groups": state["groups"], "state": kept})
+        self.free.load_state_dict({"param_groups": state["groups"], "state": kept})
 
 
 def warm_up(device: str | torch.device = "cpu") -> None:

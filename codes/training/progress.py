@@ -60,8 +60,8 @@ class Progress:
     def __init__(self, config: TrainConfig, data: PreparedData, model: Surrogate, n_steps: int) -> None:
         self.config, self.trainer, self.data = config, config.trainer, data
         self.model, self.row = model, nn.Parameter(flattened(model))
-        self.row.grad = self.row_gradient = torch.zeros_like(self.row)
-        lay_out(model, self.row.data, self.row_gradient)
+        self.row.grad = torch.zeros_like(self.row)
+        lay_out(model, self.row.data, self.row.grad)
         self.optimizer = Optimizer(self.row, config.surrogate, n_steps)
         self.order = torch.Generator().manual_seed(config.seed)
         self.epoch = 0

@@ -49,15 +49,15 @@ class Rows:
         """Take it."""
         raise NotImplementedError
 
-    def state(self, row: int) -> dict[str, Tensor]:
-        """What PyTorch's optimiser would know of this row."""
-        return {"step": torch.tensor(float(self.n_steps)), **{name: value[row] for name, value in self.values.items()}}
+    def state(self) -> dict[str, Tensor]:
+        """What PyTorch's optimiser would know of the first row."""
+        return {"step": torch.tensor(float(self.n_steps)), **{name: value[0] for name, value in self.values.items()}}
 
-    def restore(self, row: int, state: dict[str, Any]) -> None:
-        """Go on from there."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with it from there."""
         for name, value in self.values.items():
             if state.get(name) is not None:  # PyTorch keeps no momentum of 0
-                value[row] = state[name]
+                value[0] = state[name]
 
 
 class AdamWRows(Rows):
@@ -108,8 +108,8 @@ class AdamWRows(Rows):
         """Of all rows, as many as the device has use for."""
         return list(values.view(-1).tensor_split(self.n_pieces))
 
-    def restore(self, row: int, state: dict[str, Any]) -> None:
-        super().restore(row, state)
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         self.n_steps = int(state.get("step", 0))
         self.counts.fill_(self.n_steps)
 

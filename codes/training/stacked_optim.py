@@ -1,6 +1,7 @@
 """One optimiser step of K stacked models, each with its own optimiser, learning rate and weight decay."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from torch import Tensor
 
@@ -12,15 +13,20 @@ class StackedOptimizer:
     """Steps ``optimizers``, one for each row of weights, as they would step themselves.
 
     All of one kind step at once: what is done around a step costs more than its mathematics. Schedule-free optimisers
-    step one by one. Rows of one kind are neighbours (``place_of``).
+    step one by one. They come in the order of ``place_of``, so that rows of one kind are neighbours.
     """
 
     def __init__(self, optimizers: Sequence[Optimizer], rows: Tensor, gradients: Tensor) -> None:
-        self.place(optimizers)
-        self.together: dict[str, Rows] = {}
-        for kind, (members, part) in self.kinds.items():
-            configs = [member.config for member in members]
-            self.together[kind] = ROWS[kind](rows[part], gradients[part], configs)
+        self.one_by_one = [optimizer for optimizer in optimizers if optimizer.averages]
+        self.together: list[tuple[list[Optimizer], Rows]] = []
+        start = 0
+        scheduled = [optimizer for optimizer in optimizers if not optimizer.averages]
+        for kind, group in groupby(scheduled, key=lambda optimizer: optimizer.config.optimizer):
+            members = list(group)
+            part = slice(start, start + len(members))
+            inner = ROWS[kind](rows[part], gradients[part], [member.config for member in members])
+            self.together.append((members, inner))
+            start = part.stop
 
     @staticmethod
     def place_of(optimizer: Optimizer) -> tuple[bool, str]:
@@ -32,33 +38,23 @@ class StackedOptimizer:
         """Whether ``apply`` changes nothing but tensors."""
         return not self.one_by_one
 
-    def place(self, optimizers: Sequence[Optimizer]) -> None:
-        """Find those of each kind, and which rows are theirs."""
-        self.one_by_one = [optimizer for optimizer in optimizers if optimizer.averages]
-        self.kinds: dict[str, tuple[list[Optimizer], slice]] = {}
-        for kind in ROWS:
-            index = [i for i, other in enumerate(optimizers) if not other.averages and other.config.optimizer == kind]
-            if index:
-                part = slice(index[0], index[-1] + 1)
-                self.kinds[kind] = (list(optimizers[part]), part)
-
     def keep(self, left: Sequence[Optimizer], rows: Tensor, gradients: Tensor) -> None:
         """Go on with those that are ``left``, whose weights and gradients are now elsewhere."""
-        before = {kind: members for kind, (members, _) in self.kinds.items()}
-        self.place(left)
-        for kind, (members, part) in self.kinds.items():
-            index = [before[kind].index(member) for member in members]
-            self.together[kind].keep(index, rows[part], gradients[part], [member.config for member in members])
-
-    def prepare(self) -> None:
-        """Make what steps."""
-        for optimizer in self.one_by_one:
-            optimizer.prepare()
+        self.one_by_one = [optimizer for optimizer in self.one_by_one if optimizer in left]
+        before, self.together, start = self.together, [], 0
+        for members, inner in before:
+            stay = [index for index, member in enumerate(members) if member in left]
+            if stay:
+                members = [members[index] for index in stay]
+                part = slice(start, start + len(stay))
+                inner.keep(stay, rows[part], gradients[part], [member.config for member in members])
+                self.together.append((members, inner))
+                start = part.stop
 
     def begin_step(self) -> None:
         """Set the learning rates of the next step."""
-        for kind, (members, _) in self.kinds.items():
-            self.together[kind].begin_step([member.learning_rate for member in members])
+        for members, inner in self.together:
+            inner.begin_step([member.learning_rate for member in members])
             for member in members:
                 member.steps += 1
         for optimizer in self.one_by_one:
@@ -66,7 +62,7 @@ class StackedOptimizer:
 
     def apply(self) -> None:
         """Take one step down the gradients that the rows have."""
-        for kind in self.kinds:
-            self.together[kind].apply()
+        for _, inner in self.together:
+            inner.apply()
         for optimizer in self.one_by_one:
             optimizer.apply()

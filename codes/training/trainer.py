@@ -153,7 +153,8 @@ class Run(Progress):
 
     def gradients(self, trajectories: Tensor, times: Tensor | None = None) -> Tensor:
         """The loss of a batch, whose gradients the weights have afterwards."""
-        self.row_gradient.zero_()
+        assert self.row.grad is not None
+        self.row.grad.zero_()
         loss = self.model.loss(*self.batches.gather(trajectories, times), self.criterion)
         if self.device.type == "cpu":
             self.check(loss.item())

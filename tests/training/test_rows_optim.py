@@ -42,7 +42,7 @@ def one_step(ours, theirs, gradients, step):
 
 @pytest.mark.parametrize("n_pieces", [1, 4])
 @pytest.mark.parametrize("kind", ROWS)
-def test_every_row_moves_as_by_an_optimizer_of_its_own(kind, n_pieces, monkeypatch):
+def test_every_row_moves_as_by_an_optimizer_of_its_own(kind, n_pieces):
     rows, gradients = torch.randn(3, 50, generator=torch.Generator().manual_seed(99)), torch.zeros(3, 50)
     alone = [nn.Parameter(row.clone()) for row in rows]
     theirs = [pytorchs(kind, row, config) for row, config in zip(alone, configs_of(kind), strict=True)]
@@ -61,9 +61,9 @@ def test_every_row_moves_as_by_an_optimizer_of_its_own(kind, n_pieces, monkeypat
     torch.testing.assert_close(rows, torch.stack([row.detach() for row in alone]), rtol=1e-5, atol=1e-6)
     # and one goes on in PyTorch's, and from there in another of ours
     state = theirs[0].state_dict()
-    for name, value in ours.state(0).items():
+    for name, value in ours.state().items():
         torch.testing.assert_close(value, state["state"][0].get(name, value), rtol=1e-5, atol=1e-7)
     again = ROWS[kind](rows[:1].clone(), gradients[:1].clone(), configs_of(kind)[:1])
-    again.restore(0, state["state"][0])
+    again.restore(state["state"][0])
     one_step(again, theirs[:1], again.gradients, 15)
     torch.testing.assert_close(again.rows[0], alone[0].detach(), rtol=1e-5, atol=1e-6)
