@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from codes.schema import SurrogateConfig
 
@@ -73,40 +72,48 @@ class AdamWRows(Rows):
 
     def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
         super().place(rows, gradients, configs)
-        self.moves = torch.zeros_like(rows)
-        self.n_pieces = min(math.ceil(rows.numel() / PIECE), MOST_PIECES) if rows.is_cuda else 1
-        self.counts = rows.new_full((self.n_pieces,), self.n_steps)
+        self.is_alone = len(rows) == 1 and rows.is_cpu  # where PyTorch's kernel does all of it
+        self.moves = rows if self.is_alone else torch.zeros_like(rows)
+        self.rate, self.decay = (0.0, configs[0].regularization_factor) if self.is_alone else (1.0, 0.0)
+        self.cut(min(math.ceil(rows.numel() / PIECE), MOST_PIECES) if rows.is_cuda else 1)
+
+    def cut(self, n_pieces: int) -> None:
+        """Have the kernel see the rows in so many pieces."""
+        self.counts = self.rows.new_full((n_pieces,), self.n_steps)
+        numbers = (self.moves, self.gradients, self.values["exp_avg"], self.values["exp_avg_sq"])
+        self.pieces = [list(value.view(-1).tensor_split(n_pieces)) for value in numbers]
+        self.pieces.append(list(self.counts.unbind()))
+
+    def begin_step(self, rates: Sequence[float]) -> None:
+        if self.is_alone:
+            (self.rate,) = rates
+            self.n_steps += 1
+        else:
+            super().begin_step(rates)
 
     def apply(self) -> None:
-        if len(self.rows) == 1 and self.rows.is_cpu:  # where PyTorch's kernel does all of it
-            self.move(self.rows, self.rates.view(()), self.decays.item())
-        else:
-            self.move(self.moves.zero_(), 1.0, 0.0)
-            self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
-
-    def move(self, values: Tensor, rate: float | Tensor, decay: float) -> None:
-        """PyTorch's step of ``values``, which are as many as the rows."""
-        adamw(
-            self.pieces(values),
-            self.pieces(self.gradients),
-            self.pieces(self.values["exp_avg"]),
-            self.pieces(self.values["exp_avg_sq"]),
+        """By the kernel itself: what ``torch.optim`` does around it takes longer than a few thousand weights."""
+        if not self.is_alone:
+            self.moves.zero_()
+        self.counts += 1
+        moves, gradients, averages, squares, counts = self.pieces
+        torch._fused_adamw_(
+            moves,
+            gradients,
+            averages,
+            squares,
             [],
-            list(self.counts.unbind()),
-            fused=True,
-            capturable=self.rows.is_cuda,
-            amsgrad=False,
+            counts,
+            lr=self.rate,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=rate,
-            weight_decay=decay,
+            weight_decay=self.decay,
             eps=EPSILON,
+            amsgrad=False,
             maximize=False,
         )
-
-    def pieces(self, values: Tensor) -> list[Tensor]:
-        """Of all rows, as many as the device has use for."""
-        return list(values.view(-1).tensor_split(self.n_pieces))
+        if not self.is_alone:
+            self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)

@@ -48,7 +48,7 @@ def test_every_row_moves_as_by_an_optimizer_of_its_own(kind, n_pieces):
     theirs = [pytorchs(kind, row, config) for row, config in zip(alone, configs_of(kind), strict=True)]
     ours = ROWS[kind](rows, gradients, configs_of(kind))
     if kind == "adamw":  # as on a GPU
-        ours.n_pieces, ours.counts = n_pieces, torch.zeros(n_pieces)
+        ours.cut(n_pieces)
     for step in range(10):
         one_step(ours, theirs, gradients, step)
         torch.testing.assert_close(rows, torch.stack([row.detach() for row in alone]), rtol=1e-5, atol=1e-6)
