@@ -32,6 +32,9 @@ class Chain(nn.Sequential):
     in ``IN_PLACE`` take the place of their arguments in training and without gradients, and gradients by the arguments
     that of those by the values. In evaluation mode with gradients, where a user may differentiate more than once, and
     in a program that is exported, nothing is in place.
+
+    What goes in may be many means of few points. Since a linear layer of means is the means of a linear layer, the
+    first one then sees the points only.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -42,23 +45,28 @@ class Chain(nn.Sequential):
         self.activation = kinds.pop() if takes_turns and len(kinds) == 1 else ""
         self.starts_active = len(layers) % 2 == 0
 
-    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Of ``x``, or of ``x + shift``, which are broadcast."""
+    def forward(self, x: Tensor, shift: Tensor | None = None, shares: Tensor | None = None) -> Tensor:
+        """Of ``x``, of ``x + shift``, which are broadcast, or, if a linear layer is first, of means ``shares @ x``.
+
+        ``shares`` [..., M, P] are those of points [..., P, n] in M means. They sum to 1, and have no gradient.
+        """
         in_place = IN_PLACE.get(self.activation)
         once = self.training or not torch.is_grad_enabled()
-        if in_place is None or not once or torch.compiler.is_exporting() or not self.is_large(x, shift):
-            return super().forward(x if shift is None else x + shift)
+        if in_place is None or not once or torch.compiler.is_exporting() or not self.is_large(x, shift, shares):
+            x = x if shift is None else x + shift
+            return super().forward(x if shares is None else shares @ x)
         linear: list[Any] = list(self)[self.starts_active :: 2]
         parameters = [parameter for layer in linear for parameter in (layer.weight, layer.bias)]
         if torch.is_grad_enabled():
-            return _Chain.apply(in_place, self.starts_active, x, shift, *parameters)
-        return values(in_place[0], self.starts_active, x, shift, parameters)[0]
+            return _Chain.apply(in_place, self.starts_active, x, shift, shares, *parameters)
+        return values(in_place[0], self.starts_active, x, shift, shares, parameters)[0]
 
-    def is_large(self, x: Tensor, shift: Tensor | None) -> bool:
+    def is_large(self, x: Tensor, shift: Tensor | None = None, shares: Tensor | None = None) -> bool:
         """Whether a hidden layer on the CPU has ``FEWEST`` values."""
         shape = x.shape if shift is None else torch.broadcast_shapes(x.shape, shift.shape)
+        n_rows = math.prod(shape[:-1]) if shares is None else math.prod(shape[:-2]) * shares.shape[-2]
         last: Any = self[-1]
-        return x.is_cpu and math.prod(shape[:-1]) * last.weight.shape[-1] >= FEWEST
+        return x.is_cpu and n_rows * last.weight.shape[-1] >= FEWEST
 
 
 class _Chain(torch.autograd.Function):
@@ -66,12 +74,18 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, in_place: InPlace, starts_active: bool, x: Tensor, shift: Tensor | None, *parameters: Tensor
+        ctx: Any,
+        in_place: InPlace,
+        starts_active: bool,
+        x: Tensor,
+        shift: Tensor | None,
+        shares: Tensor | None,
+        *parameters: Tensor,
     ) -> Tensor:
         ctx.shapes = (x.shape, None if shift is None else shift.shape)
-        ctx.starts_active, ctx.descend_ = starts_active, in_place[1]
+        ctx.starts_active, ctx.descend_, ctx.shares = starts_active, in_place[1], shares
         inputs: list[Tensor] = []
-        value, ctx.hidden_shape = values(in_place[0], starts_active, x, shift, parameters, inputs)
+        value, ctx.hidden_shape = values(in_place[0], starts_active, x, shift, shares, parameters, inputs)
         ctx.save_for_backward(*inputs, *parameters[::2])
         return value
 
@@ -83,6 +97,8 @@ class _Chain(torch.autograd.Function):
         g = gradient.flatten(weights[0].ndim - 2, -2)
         to_parameters: list[Tensor | None] = []
         for index in reversed(range(n_layers)):
+            if not index and ctx.shares is not None:
+                g = means(ctx.shares.mT, g, ctx.hidden_shape)
             to_parameters += [g.sum(-2), gradient_of_weight(g, inputs[index])]
             if index or any(ctx.needs_input_grad[2:4]):
                 g = gradient_of_input(g, weights[index])
@@ -95,7 +111,7 @@ class _Chain(torch.autograd.Function):
                 g.sum_to_size(shape) if needed else None
                 for shape, needed in zip(ctx.shapes, ctx.needs_input_grad[2:4], strict=True)
             ]
-        return None, None, *to_arguments, *reversed(to_parameters)
+        return None, None, *to_arguments, None, *reversed(to_parameters)
 
 
 def values(
@@ -103,6 +119,7 @@ def values(
     starts_active: bool,
     x: Tensor,
     shift: Tensor | None,
+    shares: Tensor | None,
     parameters: Sequence[Tensor],
     inputs: list[Tensor] | None = None,
 ) -> tuple[Tensor, torch.Size]:
@@ -119,4 +136,13 @@ def values(
         if inputs is not None:
             inputs.append(rows)
         rows = affine(rows, parameters[index], parameters[index + 1])
-    return rows.view(*shape[:-1], -1), shape
+        if not index and shares is not None:
+            rows = means(shares, rows, shape)
+    n_rows = shape[-2:-1] if shares is None else shares.shape[-2:-1]
+    return rows.view(*shape[:-2], *n_rows, -1), shape
+
+
+def means(shares: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """``shares @ x`` as rows, where ``rows`` are those of x, which has all but its last two dimensions of ``shape``."""
+    x = rows.view(*shape[:-2], shares.shape[-1], rows.shape[-1])
+    return (shares @ x).flatten(rows.ndim - 2, -2)

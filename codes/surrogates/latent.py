@@ -1,5 +1,6 @@
 """What both latent families share: encoder, decoder, and a loss with more than the prediction."""
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from codes.errors import UserError
 from codes.schema import DataSpec, LatentConfig
 from codes.surrogates.base import Criterion, Surrogate
 from codes.surrogates.layers import join, mlp
+from codes.surrogates.memo import Memo
 from codes.surrogates.squared_loss import squared_loss
 
 
@@ -28,6 +30,15 @@ def difference_rates(t: Tensor, n_columns: int) -> tuple[Tensor, Tensor]:
     """
     rates = torch.diff(t).reciprocal().unsqueeze(-1).repeat(*[1] * t.ndim, n_columns)
     return rates, (t[..., 1:] + t[..., :-1]) / 2
+
+
+def derivative_rates(t: Tensor, order: int, n_columns: int) -> list[Tensor]:
+    """Rates (:func:`difference_rates`) of the derivatives up to ``order``, each from the one before."""
+    rates = []
+    for _ in range(order):
+        rate, t = difference_rates(t, n_columns)
+        rates.append(rate)
+    return rates
 
 
 class LatentSurrogate(Surrogate):
@@ -59,6 +70,10 @@ class LatentSurrogate(Surrogate):
             if getattr(config, key) and spec.n_timesteps <= order:
                 raise UserError(f"surrogate.{key}: must be 0 for a dataset of {spec.n_timesteps} timesteps")
         self.encode_params = encode_params
+        self.weights = [config.derivative_weight, config.curvature_weight]  # up to the last that is not 0
+        while self.weights and not self.weights[-1]:
+            self.weights.pop()
+        self.rates = Memo(partial(derivative_rates, order=len(self.weights), n_columns=spec.n_quantities))
         n_in = spec.n_quantities + (spec.n_parameters if encode_params else 0)
         width, depth, activation = config.coder_width, config.coder_layers, config.activation
         self.encoder = mlp(n_in, config.latent_features, width=width, depth=depth, activation=activation)
@@ -72,36 +87,27 @@ class LatentSurrogate(Surrogate):
         """Latent states at the times ``t``: [B, L] to [B, T, L]."""
         raise NotImplementedError
 
+    def trajectory(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
+        """States at the times ``t``: [B, L] to [B, T, Q]."""
+        return self.decoder(self.evolve(z0, t, p))
+
     def forward(self, x0: Tensor, t: Tensor, p: Tensor | None = None) -> Tensor:
         self.check_inputs(x0, t, p)
-        return self.decoder(self.evolve(self.encode(x0, p), t, p))
+        return self.trajectory(self.encode(x0, p), t, p)
 
     def loss(self, x0: Tensor, t: Tensor, p: Tensor | None, x: Tensor, criterion: Criterion) -> Tensor:
-        y, identity_weight = self(x0, t, p), self.config.identity_weight
-        rates, weights = self._derivatives(t, x.shape[-1])
-        if criterion is mse_loss and weights:
-            return squared_loss(y, x, x0, identity_weight, rates, weights)
+        y, identity_weight, rates = self(x0, t, p), self.config.identity_weight, self.rates(t)
+        if criterion is mse_loss and rates:
+            return squared_loss(y, x, x0, identity_weight, rates, self.weights)
         loss = criterion(y, x)
         if identity_weight:
             loss = loss + identity_weight * criterion(y[..., 0, :], x0)
-        return loss + self._derivative_terms(y, x, rates, weights, criterion) if weights else loss
+        return loss + self._derivative_terms(y, x, rates, criterion) if rates else loss
 
-    def _derivatives(self, t: Tensor, n_columns: int) -> tuple[list[Tensor], list[float]]:
-        """Rates (:func:`difference_rates`) and weights of the derivatives, up to the last that has one."""
-        weights, rates = [self.config.derivative_weight, self.config.curvature_weight], []
-        while weights and not weights[-1]:
-            weights.pop()
-        for _ in weights:
-            rate, t = difference_rates(t, n_columns)
-            rates.append(rate)
-        return rates, weights
-
-    def _derivative_terms(
-        self, y: Tensor, x: Tensor, rates: list[Tensor], weights: list[float], criterion: Criterion
-    ) -> Tensor:
+    def _derivative_terms(self, y: Tensor, x: Tensor, rates: list[Tensor], criterion: Criterion) -> Tensor:
         """The terms from the scaled derivatives of the error y - x: those of y itself are not needed."""
         total, error, truth, scale = y.new_zeros(()), y - x, x, y.new_ones(())
-        for rate, weight in zip(rates, weights, strict=True):
+        for rate, weight in zip(rates, self.weights, strict=True):
             rate, last = rate.unsqueeze(-3), scale
             truth = torch.diff(truth, dim=-2) * rate
             scale = (1 + truth.square().mean(dim=(-3, -2, -1), keepdim=True)).rsqrt()

@@ -1,5 +1,6 @@
 """LatentPoly: polynomials of time in a latent space."""
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from codes.schema import DataSpec, LatentPolyConfig
 from codes.surrogates.latent import LatentSurrogate
 from codes.surrogates.layers import join, mlp
+from codes.surrogates.memo import Memo
 from codes.surrogates.products import Linear
 
 
@@ -37,6 +39,12 @@ def polynomial_basis(t: Tensor, degree: int, kind: str) -> Tensor:
     return torch.stack([values[0], *(value - (-1) ** k for k, value in enumerate(values) if k > 0)], dim=-1)
 
 
+def polynomial_shares(t: Tensor, degree: int, kind: str) -> Tensor:
+    """:func:`polynomial_basis` with a first column that makes the sum 1."""
+    basis = polynomial_basis(t, degree, kind)
+    return torch.cat([1 - basis[..., 1:].sum(-1, keepdim=True), basis[..., 1:]], dim=-1)
+
+
 class LatentPoly(LatentSurrogate):
     r"""Encoder, polynomial of time in the latent space, decoder.
 
@@ -53,6 +61,7 @@ class LatentPoly(LatentSurrogate):
 
     def __init__(self, config: LatentPolyConfig, spec: DataSpec) -> None:
         super().__init__(config, spec, encode_params=not config.coeff_network)
+        self.shares = Memo(partial(polynomial_shares, degree=config.degree, kind=config.basis))
         n_coefficients = config.degree * config.latent_features
         self.coefficients: nn.Module
         if config.coeff_network:
@@ -66,9 +75,21 @@ class LatentPoly(LatentSurrogate):
         else:
             self.coefficients = Linear(config.latent_features, n_coefficients)
 
-    def evolve(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
-        """The polynomial at the times ``t``: [B, L] to [B, T, L]."""
+    def points(self, z0: Tensor, p: Tensor | None) -> Tensor:
+        """z_0 and z_0 + c_k, of which the polynomial is a mean at each time: [B, L] to [B, 1 + degree, L]."""
         flat = self.coefficients(z0 if self.encode_params else join(z0, p))
         coefficients = flat.unflatten(-1, (self.config.degree, self.config.latent_features))
-        basis = polynomial_basis(t, self.config.degree, self.config.basis).unsqueeze(-3)
-        return torch.matmul(basis, torch.cat([z0.unsqueeze(-2), coefficients], dim=-2))
+        start = z0.unsqueeze(-2)
+        return torch.cat([start, start + coefficients], dim=-2)
+
+    def evolve(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
+        """The polynomial at the times ``t``: [B, L] to [B, T, L]."""
+        return self._shares(t) @ self.points(z0, p)
+
+    def trajectory(self, z0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:
+        return self.decoder(self.points(z0, p), shares=self._shares(t))
+
+    def _shares(self, t: Tensor) -> Tensor:
+        """Those of the points at the times ``t`` of each trajectory: [T, 1 + degree], stacked [K, 1, T, 1 + degree]."""
+        shares = self.shares(t)
+        return shares.unsqueeze(-3) if self.stacked else shares

@@ -15,8 +15,9 @@ from torch.autograd.function import once_differentiable
 from codes.device import cpu_maker
 
 MKL_IS_SLOW = "intel" not in cpu_maker().lower()
-# Multiply-adds from which oneDNN pays: below, its fixed cost of 10 us is too much; at 20 times as many it takes half.
-FEWEST = 2**19
+# Multiply-adds, and length of the scalar products, from which oneDNN pays: below, its fixed cost of 10 us is too much;
+# at 20 times as many it takes half.
+FEWEST, SHORTEST = 2**19, 8
 
 
 class Linear(nn.Linear):
@@ -34,7 +35,9 @@ def is_large(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is there, better than MKL, and worth its start; a program that is exported is for any size."""
     if not MKL_IS_SLOW or weight.ndim == 3 or torch.compiler.is_exporting():
         return False
-    if not (x.is_cpu and x.dtype == torch.float32 and x.numel() * weight.shape[0] >= FEWEST):
+    if not (x.is_cpu and x.dtype == torch.float32) or x.shape[-1] < SHORTEST:
+        return False
+    if x.numel() * weight.shape[0] < FEWEST:
         return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

@@ -121,10 +121,11 @@ class Batches:
 
     def gather(self, trajectories: Tensor, times: Tensor | None = None) -> Batch:
         """The batch of the block ``trajectories x times``, or of all times."""
-        x0 = self.x0.index_select(0, trajectories)
         p = None if self.p is None else self.p.index_select(0, trajectories)
         if times is None:
-            return Batch(x0, self.t, p, self.x.index_select(0, trajectories))
+            x = self.x.index_select(0, trajectories)
+            return Batch(x[:, 0], self.t, p, x)
+        x0 = self.x0.index_select(0, trajectories)
         # One gather of rows is faster than two nested ones over trajectories and times.
         rows = (trajectories * len(self.t)).unsqueeze(1) + times
         x = self.rows.index_select(0, rows.view(-1)).view(*rows.shape, -1)

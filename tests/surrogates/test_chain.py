@@ -70,6 +70,34 @@ def test_a_shift_is_added_in_front_of_the_first_activation(activation, n_models)
     assert torch.equal(shift, kept[1])
 
 
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, "GELU"])
+@pytest.mark.parametrize("n_models", [0, 2])
+@pytest.mark.parametrize("n_means", [3, 60])
+def test_means_of_points_are_what_the_chain_makes_of_each_of_them(activation, n_models, n_means):
+    torch.manual_seed(0)
+    net = mlp(3, 5, width=WIDTH, depth=2, activation=activation)
+    leading = (n_models,) if n_models else ()
+    if n_models:
+        for layer in list(net)[::2]:
+            layer.weight, layer.bias = (
+                nn.Parameter(torch.randn(n_models, *value.shape)) for value in (layer.weight, layer.bias)
+            )
+    n = ROWS // 60 + 1
+    points = torch.randn(*leading, n, 4, 3)
+    shares = torch.randn(*leading, 1, n_means, 4) if n_models else torch.randn(n_means, 4)
+    shares = shares / shares.sum(-1, keepdim=True).clamp(min=1)
+    shares[..., 0] += 1 - shares.sum(-1)
+    assert net.is_large(points, None, shares) == (n_means == 60)
+    layers = nn.Sequential(*copy.deepcopy(list(net)))
+    ours = gradients(lambda x: net(x, shares=shares), points)
+    for one, other in zip(ours, gradients(lambda x: layers(shares @ x), points), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    for one, other in zip(net.parameters(), layers.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=2e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(net(points, shares=shares), ours[0])
+
+
 def test_an_argument_that_is_activated_first_stays_as_it_was():
     chain = ConditionedMLP(1, 0, 3, width=WIDTH, depth=2, activation="ReLU").rest
     x = torch.randn(ROWS, WIDTH)

@@ -64,3 +64,14 @@ def test_a_coefficient_network_takes_the_parameters_from_the_encoder():
     assert not torch.equal(with_network(x0, t, p), with_network(x0, t, -p))
     without = surrogate("LatentPoly", 2, coeff_network=False)
     assert not torch.equal(without.encode(x0, p), without.encode(x0, -p))
+
+
+@pytest.mark.parametrize("basis", ["chebyshev", "powers"])
+def test_states_are_those_that_the_decoder_makes_of_latent_ones(basis):
+    model = surrogate("LatentPoly", 2, degree=5, basis=basis, coder_width=32)
+    x0, t, p = inputs(128, 101, 2)
+    z0 = model.encode(x0, p)
+    assert model.train().decoder.is_large(model.points(z0, p), None, model.shares(t))
+    decoded = model.decoder(model.evolve(z0, t, p))
+    torch.testing.assert_close(model(x0, t, p), decoded, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.evolve(z0, torch.zeros(1), p)[:, 0], z0)
