@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from codes.surrogates.once import once_differentiable
 from codes.surrogates.products import Linear, affine, gradient_of_input, gradient_of_weight
 
 _aten = torch.ops.aten
@@ -90,7 +90,7 @@ class _Chain(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("call eval() on the model")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         n_layers = len(ctx.saved_tensors) // 2
         inputs, weights = ctx.saved_tensors[:n_layers], ctx.saved_tensors[n_layers:]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from codes.device import cpu_maker
 
@@ -84,9 +83,11 @@ class _OneDNN(torch.autograd.Function):
         ctx.has_bias = bias is not None
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows, gradients = x.flatten(0, -2), gradient.flatten(0, -2)
+        if torch.is_grad_enabled():  # to be differentiated again
+            to_bias = gradients.sum(0) if ctx.has_bias else None
+            return (gradients @ weight).view_as(x), gradients.mT @ rows, to_bias
         to_x = gradient_of_input(gradients, weight).view_as(x) if ctx.needs_input_grad[0] else None
         return to_x, gradient_of_weight(gradients, rows), gradients.sum(0) if ctx.has_bias else None

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from codes.surrogates.once import once_differentiable
 
 
 def squared_loss(
@@ -72,7 +73,7 @@ class _SquaredLoss(torch.autograd.Function):
         return torch.as_tensor(loss, dtype=y.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("take the loss of the prediction, model(x0, t, p), by your own criterion")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         n, twice = ctx.shape[2], 2 * (gradient.item() if gradient.is_cpu else gradient)
         own = [level * (twice * factor) for level, factor in zip(ctx.levels, ctx.factors, strict=True)]

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from codes.surrogates.base import Effort, SolverFailure
+from codes.surrogates.once import once_differentiable
 
 # Tsitouras 2011, Comput. Math. Appl. 62, 770: stages, of which the last is the step itself, and the error estimate.
 STAGES = (
@@ -249,7 +249,7 @@ class _Solution(torch.autograd.Function):
         return steps.at(t)
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("an ODE solution has first derivatives only")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rhs, steps = ctx.rhs, ctx.steps
         with torch.enable_grad():
