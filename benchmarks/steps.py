@@ -45,14 +45,14 @@ TRIALS = {
 TARGETS = {"FullyConnected": 0.8, "MultiONet": 0.3, "LatentPoly": 0.5, "LatentNeuralODE": 0.4}
 
 
-def run(way: str, surrogate: str, seed: int) -> dict[str, float]:
+def run(way: str, surrogate: str, seed: int, *overrides: str) -> dict[str, float]:
     """CPU seconds and LAE99 of one trial, in this process."""
     import torch
 
     from benchmarks import plain
     from codes.training import train, warm_up
 
-    config = compose_config(surrogate, *SHARED, *TRIALS[surrogate], f"seed={seed}")
+    config = compose_config(surrogate, *SHARED, *TRIALS[surrogate], f"seed={seed}", *overrides)
     data = linear_reactions(config.dataset)
     torch.set_num_threads(1)
     plain.warm_up() if way == "plain" else warm_up()
@@ -98,11 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__.splitlines()[0])
     parser.add_argument("--surrogates", nargs="*", default=list(TRIALS), choices=list(TRIALS))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--run", nargs=3, metavar=("WAY", "SURROGATE", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs="+", metavar="WAY SURROGATE SEED OVERRIDE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        way, surrogate, seed = arguments.run
-        print(json.dumps(run(way, surrogate, int(seed))))
+        way, surrogate, seed, *overrides = arguments.run
+        print(json.dumps(run(way, surrogate, int(seed), *overrides)))
         return
     import torch
 

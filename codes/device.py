@@ -49,6 +49,11 @@ def cpu_maker() -> str:
     return _cpuinfo("vendor_id") or platform.processor() or platform.machine()
 
 
+def cpu_flags() -> set[str]:
+    """Sets of instructions that the processor has, for example ``avx2``, as far as Linux says."""
+    return set(_cpuinfo("flags").split())
+
+
 def _cpuinfo(field: str) -> str:
     """What Linux says of the first processor, or nothing."""
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.surrogates.once import once_differentiable
-from codes.surrogates.products import Linear, affine, gradient_of_input, gradient_of_weight
+from codes.surrogates.products import Linear, affine, layer_gradients
 
 _aten = torch.ops.aten
 # Of activations whose slope follows from their value: put it in place of its argument, and a gradient by the argument
@@ -99,11 +99,11 @@ class _Chain(torch.autograd.Function):
         for index in reversed(range(n_layers)):
             if not index and ctx.shares is not None:
                 g = means(ctx.shares.mT, g, ctx.hidden_shape)
-            to_parameters += [g.sum(-2), gradient_of_weight(g, inputs[index])]
-            if index or any(ctx.needs_input_grad[2:4]):
-                g = gradient_of_input(g, weights[index])
-                if index or ctx.starts_active:
-                    g = ctx.descend_(g, inputs[index])
+            goes_on = bool(index) or any(ctx.needs_input_grad[2:4])
+            to_input, to_weight = layer_gradients(g, inputs[index], weights[index], (goes_on, True))
+            to_parameters += [g.sum(-2), to_weight]
+            if to_input is not None:
+                g = ctx.descend_(to_input, inputs[index]) if index or ctx.starts_active else to_input
         to_arguments: list[Tensor | None] = [None, None]
         if any(ctx.needs_input_grad[2:4]):
             g = g.view(ctx.hidden_shape)

@@ -6,17 +6,23 @@ convolutions, reaches it. Which of the two multiplies depends on shapes and the 
 gives the same bits.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codes.device import cpu_maker
+from codes.device import cpu_flags, cpu_maker
 
 MKL_IS_SLOW = "intel" not in cpu_maker().lower()
 # Multiply-adds, and length of the scalar products, from which oneDNN pays: below, its fixed cost of 10 us is too much;
 # at 20 times as many it takes half.
 FEWEST, SHORTEST = 2**19, 8
+# The same for gradients in bfloat16, and the narrowest layer for which rounding takes less than it gains.
+HAS_BFLOAT16 = not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
+FEWEST_COARSE, NARROWEST_COARSE = 2**21, 64
+_coarse = False
 
 
 class Linear(nn.Linear):
@@ -25,8 +31,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 3:
             return affine(x.flatten(1, -2), self.weight, self.bias).unflatten(1, x.shape[1:-1])
-        if is_large(x, self.weight):
-            return _OneDNN.apply(x, self.weight, self.bias)
+        if is_large(x, self.weight) or (self.training and pays_coarse(x, self.weight)):
+            return _Linear.apply(x, self.weight, self.bias)
         return super().forward(x)
 
 
@@ -67,27 +73,67 @@ def gradient_of_weight(gradient: Tensor, rows: Tensor) -> Tensor:
     return (rows.mT @ gradient).mT if n_out > n_in else gradient.mT @ rows
 
 
+def layer_gradients(
+    gradient: Tensor, rows: Tensor, weight: Tensor, needed: tuple[bool, bool] = (True, True)
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients by a layer's rows and by its weight, those that are ``needed``; see :func:`coarse_gradients`."""
+    to_rows, to_weight = needed
+    if is_coarse(gradient, weight):
+        gradient, rows, weight = gradient.bfloat16(), rows.bfloat16(), weight.bfloat16()
+        return (gradient @ weight).float() if to_rows else None, (gradient.mT @ rows).float() if to_weight else None
+    return (
+        gradient_of_input(gradient, weight) if to_rows else None,
+        gradient_of_weight(gradient, rows) if to_weight else None,
+    )
+
+
+@contextmanager
+def coarse_gradients(allowed: bool) -> Iterator[None]:
+    """Inside, large layers multiply for gradients, not for values, in bfloat16 where the processor has that.
+
+    Factors are rounded to 8 bits, products are summed in float32. That turns a gradient by less than a batch's choice
+    does, and takes half of the time (docs/performance.md).
+    """
+    global _coarse
+    before, _coarse = _coarse, allowed
+    try:
+        yield
+    finally:
+        _coarse = before
+
+
+def is_coarse(gradient: Tensor, weight: Tensor) -> bool:
+    """Whether gradients by rows and ``weight`` are, here and now."""
+    return _coarse and pays_coarse(gradient, weight.mT)
+
+
+def pays_coarse(rows: Tensor, weight: Tensor) -> bool:
+    """Whether gradients of a product of this size would gain from it."""
+    if not HAS_BFLOAT16 or weight.ndim == 3 or min(weight.shape) < NARROWEST_COARSE or torch.compiler.is_exporting():
+        return False
+    return rows.is_cpu and rows.dtype == torch.float32 and rows.numel() * weight.shape[0] >= FEWEST_COARSE
+
+
 def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
 
-class _OneDNN(torch.autograd.Function):
+class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _onednn(x, weight, bias)
+        return affine(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        x, weight, bias = inputs
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows, gradients = x.flatten(0, -2), gradient.flatten(0, -2)
         if torch.is_grad_enabled():  # to be differentiated again
-            to_bias = gradients.sum(0) if ctx.has_bias else None
-            return (gradients @ weight).view_as(x), gradients.mT @ rows, to_bias
-        to_x = gradient_of_input(gradients, weight).view_as(x) if ctx.needs_input_grad[0] else None
-        return to_x, gradient_of_weight(gradients, rows), gradients.sum(0) if ctx.has_bias else None
+            to_rows, to_weight = gradients @ weight, gradients.mT @ rows
+        else:
+            to_rows, to_weight = layer_gradients(gradients, rows, weight, ctx.needs_input_grad[:2])
+        to_x = None if to_rows is None else to_rows.view_as(x)
+        return to_x, to_weight, gradients.sum(0) if ctx.needs_input_grad[2] else None

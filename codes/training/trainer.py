@@ -17,6 +17,7 @@ from codes.data import PreparedData
 from codes.errors import UserError
 from codes.memory import keep_freed
 from codes.schema import TrainConfig
+from codes.surrogates.products import coarse_gradients
 from codes.training.batches import Batches, plan_blocks
 from codes.training.captured import Step, TrainingStep
 from codes.training.checkpoint import (
@@ -158,8 +159,14 @@ class Run(Progress):
         loss = self.model.loss(*self.batches.gather(trajectories, times), self.criterion)
         if self.device.type == "cpu":
             self.check(loss.item())
-        loss.backward()
+        with coarse_gradients(self.is_coarse):
+            loss.backward()
         return loss.detach()
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether gradients may be coarse: not in the last quarter of a training, where the learning rate is low."""
+        return self.trainer.gradients == "auto" and 4 * self.optimizer.steps <= 3 * self.optimizer.total
 
     def begin_from(self, checkpoint: Path) -> None:
         """Continue from the checkpoint if that is asked for and there is one, else remove it."""

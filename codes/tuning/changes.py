@@ -27,14 +27,15 @@ from codes.tuning.tables import table
 KEPT = "config"  # user attribute of the study, the text of the file
 STORED = "optuna_config.yaml"
 NOT_KEPT = ("storage", "on_config_change")
-# No result depends on these.
+# No result depends on these by more than rounding.
 HARMLESS: tuple[str, ...] = ("trials", "max_invalid", "devices", "device", "warm_start", "time_pruning", "keep_models")
 HARMLESS += ("deadline",)
 HARMLESS += ("tuning_id", "study_name", "output_dir", "dataset.data_dir", "trainer.checkpoint_every", "trainer.resume")
-HARMLESS += ("trainer.check_memory",)
+HARMLESS += ("trainer.check_memory", "trainer.gradients")
 HARMLESS += ("fine", "known", "explore")  # they made the search space, which is compared itself
 PROPOSING = ("sampler", "slot.population")  # which trials come next, not what those that are there have found
-ALONE = {"slot.population": 1}  # what a study did whose configuration does not have the key yet
+# What a study did whose configuration does not have the key yet.
+BEFORE = {"slot.population": 1, "trainer.gradients": "float32"}
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
 ABSENT = object()
 WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override
@@ -101,7 +102,7 @@ def as_text(config: DictConfig) -> str:
 
 def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
     """Every leaf that differs, breaking ones first."""
-    old, now = {**ALONE, **dict(_leaves(_plain(stored)))}, {**ALONE, **dict(_leaves(_plain(new)))}
+    old, now = {**BEFORE, **dict(_leaves(_plain(stored)))}, {**BEFORE, **dict(_leaves(_plain(new)))}
     differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
     classify = _classifier(stored, new, differing)
     found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from codes.errors import StopTraining, UserError
+from codes.surrogates import products
 from codes.training import train
 from codes.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from tests.training import example
@@ -63,6 +64,18 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(surrogate, optimizer
     assert epochs == [5, 6]
     assert digest(result) == digest(whole)
     assert [row["seconds"] for row in result.history] == sorted(row["seconds"] for row in result.history)
+
+
+@pytest.mark.parametrize("last", [3, 7])  # before and after the last coarse gradient
+def test_an_interrupted_training_with_coarse_gradients_ends_as_if_it_had_not_been(last, tmp_path, monkeypatch):
+    monkeypatch.setattr(products, "HAS_BFLOAT16", True)
+    often = ["trainer.epochs=8", "trainer.evaluate_every=1", "trainer.checkpoint_every=1"]
+    config = example.config("FullyConnected", "surrogate.hidden_size=96", "trainer.batch_size=504", *often)
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(StopTraining):
+        run(config, tmp_path / "cut", stop_at(last))
+    resumed = replace(config, trainer=replace(config.trainer, resume=True))
+    assert digest(run(resumed, tmp_path / "cut")) == digest(whole)
 
 
 @pytest.mark.parametrize("scheduler", ["schedulefree", pytest.param("cosine", marks=pytest.mark.slow)])

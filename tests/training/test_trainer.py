@@ -13,10 +13,10 @@ import torch
 from codes import surrogates
 from codes.errors import Diverged, StopTraining, UserError
 from codes.metrics import METRICS
-from codes.surrogates import SURROGATES
+from codes.surrogates import SURROGATES, products
 from codes.surrogates.base import SolverFailure
 from codes.training import evaluate, train
-from codes.training.trainer import cpu_settings
+from codes.training.trainer import Run, cpu_settings
 from tests.training import example
 from tests.training.child import digest
 
@@ -101,6 +101,28 @@ def test_numbers_that_a_cpu_is_slow_with_are_zero_in_a_training_only():
     assert seen
     assert not any(seen)
     assert small * 1e-9 > 0
+
+
+WIDE = ["surrogate.hidden_size=96", "trainer.batch_size=504"]  # of which bfloat16 pays
+
+
+def test_gradients_are_coarse_where_the_processor_can_and_it_is_allowed(monkeypatch):
+    monkeypatch.setattr(products, "HAS_BFLOAT16", False)
+    fine = digest(run(example.config("FullyConnected", *WIDE)))
+    monkeypatch.setattr(products, "HAS_BFLOAT16", True)
+    assert digest(run(example.config("FullyConnected", *WIDE, "trainer.gradients=float32"))) == fine
+    assert digest(run(example.config("FullyConnected", *WIDE))) != fine
+
+
+def test_in_the_last_quarter_of_a_training_they_are_not():
+    training = Run(
+        example.config("FullyConnected", "trainer.epochs=8", *WIDE), example.data(), torch.device("cpu"), None
+    )
+    allowed = []
+    while training.optimizer.steps < training.optimizer.total:
+        training.optimizer.begin_step()
+        allowed.append(training.is_coarse)
+    assert allowed == [True] * 6 + [False] * 2
 
 
 def test_threads_are_those_asked_for():

@@ -30,3 +30,12 @@ def test_a_stored_config_from_elsewhere_runs_nothing(way, policy, tmp_path):
     with suppress(UserError, OmegaConfBaseException):  # or what is stored is not used
         run_study(config, RUNNERS + "quadratic")
     assert not (tmp_path / "made").exists()
+
+
+def test_a_study_from_before_gradients_could_be_coarse_goes_on_without_a_question(tmp_path, capsys):
+    run_study(composed(tmp_path, "trials=1", "pruner=none"), RUNNERS + "quadratic")
+    study = study_in(tmp_path)
+    assert "  gradients: auto\n" in study.user_attrs[KEPT]
+    study.set_user_attr(KEPT, study.user_attrs[KEPT].replace("  gradients: auto\n", ""))
+    run_study(composed(tmp_path, "trials=2", "pruner=none", "on_config_change=abort"), RUNNERS + "quadratic")
+    assert "trainer.gradients float32 -> auto" in capsys.readouterr().out

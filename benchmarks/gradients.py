@@ -1,0 +1,64 @@
+"""What gradients in bfloat16 do to times and errors: ``python -m benchmarks.gradients``.
+
+Trials of ``benchmarks.steps`` with more epochs, with ``trainer.gradients=float32`` and ``auto`` in turns, each in a
+process of its own on one core, with the same seeds. Where the processor has no bfloat16 both are the same.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+from datetime import date
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.steps import RESULTS, run_apart
+
+EPOCHS = {"FullyConnected": 200, "LatentNeuralODE": 40}
+WAYS = ("float32", "auto")
+
+
+def compare(surrogate: str, epochs: int, seeds: int) -> dict[str, Any]:
+    """Both ways with each seed; of times and errors the mean ratio, and its standard error."""
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for seed in tqdm(range(42, 42 + seeds), desc=surrogate, leave=False, disable=None):
+        for way in WAYS if seed % 2 == 0 else WAYS[::-1]:
+            options = (f"trainer.epochs={epochs}", f"trainer.gradients={way}")
+            runs[way].append(run_apart("ours", surrogate, str(seed), *options))
+    row: dict[str, Any] = {"surrogate": surrogate, "epochs": epochs}
+    for key in ("seconds", "lae99"):
+        fine, coarse = ([run[key] for run in runs[way]] for way in WAYS)
+        ratios = [other / one for one, other in zip(fine, coarse, strict=True)]
+        row |= {f"float32 {key}": statistics.median(fine), f"auto {key}": statistics.median(coarse)}
+        row |= {f"{key} ratio": statistics.fmean(ratios), f"{key} error": statistics.stdev(ratios) / len(ratios) ** 0.5}
+    return {**row, "runs": runs}
+
+
+def main() -> None:
+    """Run what the arguments ask for, print a table, write one JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gradients", description=__doc__.splitlines()[0])
+    parser.add_argument("--surrogates", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
+    parser.add_argument("--seeds", type=int, default=6)
+    arguments = parser.parse_args()
+    import torch
+
+    from codes.surrogates.products import HAS_BFLOAT16
+
+    rows = [compare(name, EPOCHS[name], arguments.seeds) for name in arguments.surrogates]
+    print(f"bfloat16 {'is' if HAS_BFLOAT16 else 'is not'} among this processor's instructions")
+    print("                epochs   s: float32    auto  auto / float32   LAE99: float32    auto  auto / float32")
+    for row in rows:
+        seconds = f"{row['float32 seconds']:>10.1f}{row['auto seconds']:>8.1f}{row['seconds ratio']:>9.2f}"
+        errors = f"{row['float32 lae99']:>17.4f}{row['auto lae99']:>8.4f}{row['lae99 ratio']:>9.3f}"
+        spread = f"{row['lae99 error']:.3f}"
+        print(f"{row['surrogate']:<16}{row['epochs']:>6}   {seconds} +- {row['seconds error']:.2f}{errors} +- {spread}")
+    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    RESULTS.mkdir(exist_ok=True)
+    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg(), "trials": rows}
+    (RESULTS / "gradients.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
