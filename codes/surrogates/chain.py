@@ -48,10 +48,10 @@ class Chain(nn.Sequential):
     def forward(self, x: Tensor, shift: Tensor | None = None, shares: Tensor | None = None) -> Tensor:
         """Of ``x``, of ``x + shift``, which are broadcast, or, if a linear layer is first, of means ``shares @ x``.
 
-        ``shares`` [..., M, P] are those of points [..., P, n] in M means. They sum to 1, and have no gradient.
+        ``shares`` [..., M, P] are those of points [..., P, n] in M means, and sum to 1.
         """
         in_place = IN_PLACE.get(self.activation)
-        once = self.training or not torch.is_grad_enabled()
+        once = (self.training or not torch.is_grad_enabled()) and (shares is None or not shares.requires_grad)
         if in_place is None or not once or torch.compiler.is_exporting() or not self.is_large(x, shift, shares):
             x = x if shift is None else x + shift
             return super().forward(x if shares is None else shares @ x)

@@ -1,4 +1,4 @@
-"""Derivatives of derivatives are right, or refused."""
+"""Derivatives by all arguments are right; derivatives of derivatives too, or refused."""
 
 import copy
 
@@ -29,6 +29,19 @@ def large(family, activation="Tanh"):
     model = surrogate(family, 2, activation=activation, **WIDE[family])
     x0, t, p = inputs(64, 50, 2)
     return model, (x0, t, p)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("family", WIDE)
+def test_first_derivatives_are_those_of_the_plain_operations(family, is_training):
+    model, arguments = large(family)
+    derivatives = []
+    for one, dtype in ((model, torch.float32), (copy.deepcopy(model).double(), torch.float64)):
+        own = [value.clone().to(dtype).requires_grad_() for value in arguments]
+        one.train(is_training and dtype == torch.float32)(*own).square().sum().backward()
+        derivatives.append([value.grad.double() for value in own])
+    for ours, expected in zip(*derivatives, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def second_derivative(model, x0, t, p):
