@@ -5,16 +5,13 @@ process of its own on one core, with the same seeds. Where the processor has no 
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-from datetime import date
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.steps import RESULTS, run_apart
+from benchmarks.record import keep
+from benchmarks.steps import run_apart
 
 EPOCHS = {"FullyConnected": 200, "LatentNeuralODE": 40}
 WAYS = ("float32", "auto")
@@ -42,8 +39,6 @@ def main() -> None:
     parser.add_argument("--surrogates", nargs="*", default=list(EPOCHS), choices=list(EPOCHS))
     parser.add_argument("--seeds", type=int, default=6)
     arguments = parser.parse_args()
-    import torch
-
     from codes.surrogates.products import HAS_BFLOAT16
 
     rows = [compare(name, EPOCHS[name], arguments.seeds) for name in arguments.surrogates]
@@ -54,10 +49,7 @@ def main() -> None:
         errors = f"{row['float32 lae99']:>17.4f}{row['auto lae99']:>8.4f}{row['lae99 ratio']:>9.3f}"
         spread = f"{row['lae99 error']:.3f}"
         print(f"{row['surrogate']:<16}{row['epochs']:>6}   {seconds} +- {row['seconds error']:.2f}{errors} +- {spread}")
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    RESULTS.mkdir(exist_ok=True)
-    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg(), "trials": rows}
-    (RESULTS / "gradients.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("gradients", trials=rows)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,16 @@ Results of other shapes are kept in the file: run some after the others where ti
 
 import argparse
 import json
-import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
 from time import process_time
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from benchmarks.record import RESULTS, circumstances
 from benchmarks.workload import compose_config, linear_reactions
 from codes.data import PreparedData, TensorSplit
 from codes.schema import TrainConfig
@@ -34,7 +31,7 @@ from codes.surrogates import SURROGATES
 from codes.training import speed_up, train, train_population, warm_up
 from codes.training.batches import plan_blocks
 
-RESULT = Path(__file__).parent / "results" / "population.json"
+RESULT = RESULTS / "population.json"
 FAMILIES: dict[str, Callable[[int], list[str]]] = {
     "FullyConnected": lambda width: ["surrogate.num_hidden_layers=5", f"surrogate.hidden_size={width}"],
     "MultiONet": lambda width: [
@@ -123,16 +120,9 @@ def _keep(row: dict[str, Any]) -> None:
     rows = json.loads(RESULT.read_text()) if RESULT.exists() else []
     kind = ("family", "width", "batch", "members")
     others = [other for other in rows if any(other[key] != row[key] for key in kind)]
-    machine = {"cpu": _cpu(), "cores": os.cpu_count(), "torch": str(torch.__version__)}
-    row |= {"machine": machine, "date": date.today().isoformat(), "load": os.getloadavg()}
+    row |= circumstances()
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps([*others, row], indent=1) + "\n")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

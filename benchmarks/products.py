@@ -4,20 +4,16 @@ Gflop per CPU second of the layer and its gradients; the two take turns. Says wh
 chooses well on this processor.
 """
 
-import json
-import os
 import statistics
-from datetime import date
-from pathlib import Path
 from time import process_time
 from typing import Any
 
 import torch
 
+from benchmarks.record import keep
 from codes.device import device_model
 from codes.surrogates import products
 
-RESULTS = Path(__file__).parent / "results"
 SHAPES = [(1024, 150, 150), (1024, 100, 100), (6464, 32, 32), (6464, 5, 32), (8960, 64, 64)]  # rows, in, out
 
 
@@ -47,9 +43,7 @@ def main() -> None:
     for row in found:
         name = f"{row['rows']} x {row['in']} x {row['out']}"
         print(f"{name:<16}{row['mkl']:>8.0f}{row['onednn']:>8.0f}")
-    content = {"date": date.today().isoformat(), "machine": processor, "load": os.getloadavg(), "products": found}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "products.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("products", products=found)
 
 
 if __name__ == "__main__":

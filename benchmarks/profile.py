@@ -9,21 +9,19 @@ Wall-clock, from the start of the worker's process to the end of its last trial.
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig
 
+from benchmarks.record import keep
 from benchmarks.workload import linear_dataset
 
-RESULTS = Path(__file__).parent / "results"
 PHASES = (
     *("process start", "data", "build", "memory check", "forward", "backward", "optimiser", "evaluation"),
     *("latency measurement", "saving", "other", "waiting"),
@@ -134,11 +132,7 @@ def main() -> None:
     for phase in PHASES:
         print(f"{phase:<22}" + "".join(f"{100 * row['shares'][phase]:>18.1f}" for row in rows))
     print(f"{'seconds':<22}" + "".join(f"{row['seconds']:>18.1f}" for row in rows))
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg()}
-    content |= {"arguments": vars(arguments), "studies": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "profile.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("profile", arguments=vars(arguments), studies=rows)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,17 @@ Target: 1.9 times for each surrogate.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import optuna
 
+from benchmarks.record import keep
 from benchmarks.steps import SHARED, TRIALS
 from benchmarks.tuner import slots
 from benchmarks.workload import linear_dataset
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def compare(surrogate: str, trials: int, repeats: int) -> dict[str, Any]:
@@ -49,10 +44,7 @@ def main() -> None:
     print(f"{'trials per hour':<20}{'one slot':>10}{'two slots':>10}{'times':>8}  (target 1.9)")
     for row in rows:
         print(f"{row['surrogate']:<20}{row['one']:>10.0f}{row['two']:>10.0f}{row['ratio']:>8.2f}")
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg(), "studies": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "second_slot.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("second_slot", studies=rows)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,21 @@ something else adds to the first, not to the second.
 """
 
 import argparse
-import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
 import optuna
 
+from benchmarks.record import keep
 from codes.storage.sqlite import open_file
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 TARGETS = {"help": 1.5, "first step": 8.0}
 ONE_STEP = ["trainer.epochs=1", "trainer.batch_size=1000000", "trainer.latency_repeats=1", "pruner=none"]
 
@@ -64,10 +61,7 @@ def main() -> None:
     for name, of in runs.items():
         medians[name] = {key: statistics.median(run[key] for run in of) for key in ("wall", "cpu")}
         print(f"{name:<18}{medians[name]['wall']:>8.2f}{medians[name]['cpu']:>8.2f}{TARGETS[name]:>8.1f}")
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": sys.version}
-    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg(), **medians, "runs": runs}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "startup.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("startup", **medians, runs=runs)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,17 @@ training has a process of its own, which has done its first steps before the clo
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import date
-from pathlib import Path
 from time import process_time
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.record import keep
 from benchmarks.workload import compose_config, linear_reactions
 
-RESULTS = Path(__file__).parent / "results"
 SHARED = ["surrogate.activation=ReLU", "trainer.evaluate_every=10", "trainer.threads=1"]
 CODER = ["trainer.batch_size=64", "surrogate.latent_features=5", "surrogate.coder_layers=3"]
 DERIVATIVES = ["surrogate.derivative_weight=1", "surrogate.curvature_weight=1"]
@@ -104,14 +101,9 @@ def main() -> None:
         way, surrogate, seed, *overrides = arguments.run
         print(json.dumps(run(way, surrogate, int(seed), *overrides)))
         return
-    import torch
-
     rows = [compare(name, arguments.repeats) for name in arguments.surrogates]
     show(rows)
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    RESULTS.mkdir(exist_ok=True)
-    content = {"date": date.today().isoformat(), "machine": machine, "load": os.getloadavg(), "trials": rows}
-    (RESULTS / "steps.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep("steps", trials=rows)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ more and more finished trials in the study. Other lines of the results file stay
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import tempfile
 import threading
 import time
@@ -28,10 +26,10 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from benchmarks.record import RESULTS, circumstances
 from codes.schema import FileStorageConfig, PostgresConfig, StorageConfig
 from codes.storage import opened
 
-RESULTS = Path(__file__).parent / "results"
 KINDS = ("sqlite", "postgres", "journal")
 REPORTS = 20  # of each trial
 PARAMETERS = 4
@@ -261,9 +259,7 @@ def keep(load: Load, path: Path) -> None:
     name = (
         f"{load.storage} {'default' if load.default else 'ours'}, {load.clients} {_who(load)}, {load.finished} trials"
     )
-    facts = {"date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    facts |= {"machine": machine, "python": platform.python_version(), "optuna": optuna.__version__}
+    facts = {**circumstances(), "optuna": optuna.__version__}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(kept | {name: asdict(load) | facts}, indent=1) + "\n")
 

@@ -11,14 +11,10 @@ Repeats are interleaved, so that whatever else the machine does falls on both; r
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -27,6 +23,7 @@ from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
+from benchmarks.record import keep
 from benchmarks.workload import compose_config, linear_reactions
 from codes import surrogates
 from codes.data import PreparedData
@@ -34,8 +31,6 @@ from codes.schema import TrainConfig
 from codes.surrogates import SURROGATES
 from codes.training import train, warm_up
 from codes.training.batches import plan_blocks
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -208,17 +203,8 @@ def main() -> None:
     if arguments.pairwise_epochs:
         pairs = against_pairs(arguments.pairwise_epochs, arguments.repeats)
         show(f"MultiONet, {arguments.pairwise_epochs} epochs, against pairs (ratio: target at most 0.333)", pairs)
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    content = {
-        "arguments": vars(arguments),
-        "machine": machine,
-        "load": os.getloadavg(),
-        "bare": against,
-        "pairs": pairs,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"training_{arguments.threads}_threads.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    name = f"training_{arguments.threads}_threads"
+    path = keep(name, arguments=vars(arguments), bare=against, pairs=pairs)
     print(f"\nWritten to {path}")
 
 

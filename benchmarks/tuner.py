@@ -10,9 +10,6 @@
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -29,6 +26,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import tune
+from benchmarks.record import keep
 from benchmarks.workload import CONF
 from codes import resolvers, schema
 from codes.storage.sqlite import open_file
@@ -36,7 +34,6 @@ from codes.tuning.ledger import OUTCOME, record_of
 from codes.tuning.plan import Plan, plan_study
 from codes.tuning.study import run_study
 
-RESULTS = Path(__file__).parent / "results"
 EVALUATIONS = 10
 TEN = [
     *("learning_rate", "regularization_factor", "beta", "eta_min", "poly_power", "momentum"),
@@ -151,7 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    results: dict[str, Any] = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"}
+    results: dict[str, Any] = {}
     print(f"overhead per trial (ms, median), {len(TEN)} parameters, {EVALUATIONS} evaluations")
     print(f"{'finished trials':<16}" + "".join(f"{number:>8}" for number in arguments.finished))
     for way, overrides in WAYS.items():
@@ -166,8 +163,7 @@ def main() -> None:
             f"in training steps {share['in_training_steps']:.1%}, {share['trials_per_hour']:.0f} trials per hour"
         )
     print(f"two slots against one: {results['speed-up']:.2f} times the trials per hour")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tuner.json").write_text(json.dumps(results, indent=2) + "\n")
+    keep("tuner", **results)
 
 
 if __name__ == "__main__":
