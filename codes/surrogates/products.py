@@ -1,9 +1,9 @@
 """The products of a linear layer: of one model or of K stacked ones, and by the faster library of this CPU.
 
 PyTorch multiplies float32 matrices on x86 by MKL, which has its best kernels for the processors of its maker only; on
-others it reaches half of what they can do (docs/performance.md). oneDNN, which every PyTorch for x86 brings for its
-convolutions, reaches it. Which of the two multiplies depends on shapes and the processor only, so the same training
-gives the same bits.
+others it reaches half to nine tenths of what they can do (docs/performance.md). oneDNN, which every PyTorch for x86
+brings for its convolutions, reaches it in large products. Which of the two multiplies depends on shapes and the
+processor only, so the same training gives the same bits.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from codes.device import cpu_flags, cpu_maker
 
 MKL_IS_SLOW = "intel" not in cpu_maker().lower()
-# Multiply-adds, and length of the scalar products, from which oneDNN pays: below, its fixed cost of 10 us is too much;
-# at 20 times as many it takes half.
-FEWEST, SHORTEST = 2**19, 8
+# Multiply-adds, and length of the scalar products, from which oneDNN pays. It has a fixed cost; without AVX-512, with
+# which MKL does better, it takes half of MKL's time at 20 times as many.
+FEWEST, SHORTEST = 2**24 if "avx512f" in cpu_flags() else 2**19, 8
 # The same for gradients in bfloat16, and the narrowest layer for which rounding takes less than it gains.
 HAS_BFLOAT16 = not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
-FEWEST_COARSE, NARROWEST_COARSE = 2**21, 64
+FEWEST_COARSE, NARROWEST_COARSE = 2**23, 128
 _coarse = False
 
 

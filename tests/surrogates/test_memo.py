@@ -42,3 +42,18 @@ def test_gradients_are_not_kept(calls):
     for _ in range(2):
         memo(t).sum().backward()
     assert torch.equal(t.grad, torch.full((5,), 4.0))
+
+
+def test_nothing_is_kept_of_inference_mode(calls):
+    _, memo = calls
+    outside = torch.linspace(0, 1, 5)
+    with torch.inference_mode():
+        t = torch.linspace(0, 1, 5)
+        memo(t)
+        t[0] = 7
+        assert torch.equal(memo(t), 2 * t)
+        memo(outside)
+    assert torch.equal(memo(t), 2 * t)
+    x = torch.ones(5, requires_grad=True)
+    (memo(outside) * x).sum().backward()  # which tensors of inference mode refuse
+    assert torch.equal(x.grad, 2 * outside)

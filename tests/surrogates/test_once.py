@@ -22,6 +22,7 @@ TWICE = [family for family in WIDE if family != "LatentNeuralODE"]
 def not_intel(monkeypatch):
     """As on a processor for which oneDNN multiplies."""
     monkeypatch.setattr(products, "MKL_IS_SLOW", True)
+    monkeypatch.setattr(products, "FEWEST", 2**19)
 
 
 def large(family, activation="Tanh"):

@@ -70,7 +70,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(surrogate, optimizer
 def test_an_interrupted_training_with_coarse_gradients_ends_as_if_it_had_not_been(last, tmp_path, monkeypatch):
     monkeypatch.setattr(products, "HAS_BFLOAT16", True)
     often = ["trainer.epochs=8", "trainer.evaluate_every=1", "trainer.checkpoint_every=1"]
-    config = example.config("FullyConnected", "surrogate.hidden_size=96", "trainer.batch_size=504", *often)
+    config = example.config("FullyConnected", "surrogate.hidden_size=160", "trainer.batch_size=504", *often)
     whole = run(config, tmp_path / "whole")
     with pytest.raises(StopTraining):
         run(config, tmp_path / "cut", stop_at(last))

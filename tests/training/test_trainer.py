@@ -103,7 +103,7 @@ def test_numbers_that_a_cpu_is_slow_with_are_zero_in_a_training_only():
     assert small * 1e-9 > 0
 
 
-WIDE = ["surrogate.hidden_size=96", "trainer.batch_size=504"]  # of which bfloat16 pays
+WIDE = ["surrogate.hidden_size=160", "trainer.batch_size=504"]  # of which bfloat16 pays
 
 
 def test_gradients_are_coarse_where_the_processor_can_and_it_is_allowed(monkeypatch):
