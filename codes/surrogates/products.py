@@ -36,13 +36,19 @@ class Linear(nn.Linear):
         return super().forward(x)
 
 
+def size(rows: Tensor, weight: Tensor) -> int:
+    """Multiply-adds of ``rows @ weight.T`` where there is a choice: of one model, in float32, on the CPU. Else 0.
+
+    There is none in a program that is exported, which is for any size.
+    """
+    if weight.ndim == 3 or not rows.is_cpu or rows.dtype != torch.float32 or torch.compiler.is_exporting():
+        return 0
+    return rows.numel() * weight.shape[0]
+
+
 def is_large(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is there, better than MKL, and worth its start; a program that is exported is for any size."""
-    if not MKL_IS_SLOW or weight.ndim == 3 or torch.compiler.is_exporting():
-        return False
-    if not (x.is_cpu and x.dtype == torch.float32) or x.shape[-1] < SHORTEST:
-        return False
-    if x.numel() * weight.shape[0] < FEWEST:
+    """Whether oneDNN is there, better than MKL, and worth its start."""
+    if not MKL_IS_SLOW or x.shape[-1] < SHORTEST or size(x, weight) < FEWEST:
         return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -109,9 +115,7 @@ def is_coarse(gradient: Tensor, weight: Tensor) -> bool:
 
 def pays_coarse(rows: Tensor, weight: Tensor) -> bool:
     """Whether gradients of a product of this size would gain from it."""
-    if not HAS_BFLOAT16 or weight.ndim == 3 or min(weight.shape) < NARROWEST_COARSE or torch.compiler.is_exporting():
-        return False
-    return rows.is_cpu and rows.dtype == torch.float32 and rows.numel() * weight.shape[0] >= FEWEST_COARSE
+    return HAS_BFLOAT16 and min(weight.shape) >= NARROWEST_COARSE and size(rows, weight) >= FEWEST_COARSE
 
 
 def _onednn(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
