@@ -93,3 +93,20 @@ assert "torch._dynamo" not in sys.modules
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_dataset_that_is_there_is_loaded_without_scipy(tmp_path):
+    """Whose integrators take half a second at the start of each training and worker."""
+    program = """
+import sys
+from pathlib import Path
+from codes.data.generate import GenerateConfig, generate
+generate(GenerateConfig("robertson", 2, 1, 1, 42), Path(sys.argv[1]))
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    first, second = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)
+    )
+    assert "scipy" in first
+    assert "scipy" not in second

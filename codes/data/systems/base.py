@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import solve_ivp
 
 Array = NDArray[np.float64]
 RightHandSide = Callable[[Array, Array | None], ArrayLike]
@@ -44,6 +43,8 @@ class System:
         Raises:
             ArithmeticError: f cannot be computed, or the steps become so small that there is no end.
         """
+        from scipy.integrate import solve_ivp  # 0.4 s, which a cached dataset does not need
+
         evaluations = count(1)
 
         def derivative(t: float, y: Array) -> ArrayLike:
