@@ -40,7 +40,10 @@ HELD: list[FileLock] = []  # until this process ends: a lock that nothing refers
 
 
 class MultirunCallback(Callback):
-    """Has a temporary folder that all jobs of a multirun on this host know, and that ends with it."""
+    """Has a temporary folder that all jobs of a multirun on this host know, and that ends with it.
+
+    So do the processes of parallel jobs, in whatever way the multirun ends.
+    """
 
     def __init__(self) -> None:
         self.process = os.getpid()  # that of the multirun, also where a job runs in another one
@@ -48,6 +51,10 @@ class MultirunCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="codes-multirun-"))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if os.getppid() == self.process:
+            end_with_parent()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.folder is not None:
@@ -64,8 +71,7 @@ class DeviceSlots(MultirunCallback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode is not RunMode.MULTIRUN:
             return
-        if os.getppid() == self.process:
-            end_with_parent()
+        super().on_job_start(config)
         resolvers.register()  # the process of a parallel job has not run the script
         os.environ[resolvers.DEVICE_SLOT_VARIABLE] = f"none of {list(config.devices)}"
         assert self.folder is not None
@@ -126,6 +132,7 @@ class Summary(MultirunCallback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if self.folder is None:
             return
+        super().on_job_start(config)
         tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
         if self.bar is None and self.process == os.getpid():  # not in a parallel job
             self.bar = tqdm(total=self.total, desc="multirun", unit=self.noun, disable=None)
@@ -183,7 +190,7 @@ def hold_slot(folder: Path) -> int:
 
 @lru_cache(maxsize=1)
 def end_with_parent() -> None:
-    """From now on this process ends when its parent does: a multirun that is killed leaves no training behind."""
+    """From now on this process ends when its parent does: a multirun that is killed leaves no job behind."""
     parent = os.getppid()
 
     def watch() -> None:

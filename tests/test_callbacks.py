@@ -117,11 +117,13 @@ def test_no_process_outlives_its_job(ends_by, tmp_path):
             os.kill(int(pid), 0)
 
 
-def test_no_parallel_job_outlives_its_multirun(tmp_path):
+@pytest.mark.parametrize("name", ["DeviceSlots", "Summary"])
+def test_no_parallel_job_outlives_its_multirun(name, tmp_path):
     script = tmp_path / "app.py"
     script.write_text(SLEEPER)
     arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "+devices=[cpu]", "+job=1,2"]
-    callback = "+hydra.callbacks.slots._target_=codes.callbacks.DeviceSlots"
+    noun = ", noun: job" if name == "Summary" else ""
+    callback = f"+hydra.callbacks.one={{_target_: codes.callbacks.{name}{noun}}}"
     command = [sys.executable, str(script), *arguments, callback]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as multirun:
@@ -180,6 +182,18 @@ def test_parallel_jobs_have_slots_of_their_own(tmp_path):
     assert all((tmp_path / folder / "model.safetensors").exists() for _, folder in rows.values())
     assert not list(temporary.glob("codes-multirun-*"))
     assert (set(shared.glob("*loky*")) if shared.exists() else set()) <= before
+
+
+@pytest.mark.slow
+def test_studies_side_by_side(tmp_path):
+    """Each in a process of its own, which starts its worker as it would alone."""
+    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "surrogate=FullyConnected,LatentPoly"]
+    result = run(
+        "tune.py", *arguments, "trials=1", "pruner=none", *SMALL, folder=tmp_path, CODES_DATA_DIR=str(tmp_path)
+    )
+    assert result.returncode == 0, result.stderr
+    studies = re.findall(r"robertson_(\w+) +(\d/\d)", result.stdout.rpartition("study  ")[2])
+    assert sorted(studies) == [("FullyConnected", "1/1"), ("LatentPoly", "1/1")]
 
 
 @pytest.mark.slow

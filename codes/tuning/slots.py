@@ -45,6 +45,8 @@ class Worker:
     """A process that serves one slot. Its owner, one thread, calls everything but ``kill``."""
 
     def __init__(self, settings: Settings) -> None:
+        if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's own, unknown to what it would start
+            multiprocessing.set_start_method("spawn", force=True)
         context = multiprocessing.get_context("spawn")
         self.settings = settings
         self.hardware = ""  # model of its device, once it is ready
