@@ -1,7 +1,7 @@
 """Make a trial the default of its dataset and surrogate: a file ``conf/optimal/<dataset>/<Surrogate>.yaml``."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from codes.results.opening import CONF, Kept, compose_tune
 from codes.results.replay import trial_config
 from codes.results.scores import scores
 from codes.schema import TrainerConfig
+from codes.tuning.changes import flat
 from codes.tuning.models import PROMOTED
 from codes.tuning.tables import table
 
@@ -46,12 +47,12 @@ def promote(kept: Kept, trial: FrozenTrial, conf: Path = CONF) -> tuple[Path, st
     path = conf / "optimal" / config.dataset.name / f"{config.surrogate.name}.yaml"
     values = _values(kept, trial, config)
     text = f"# @package _global_\n{_provenance(kept, trial, config)}{yaml.safe_dump(values, sort_keys=False)}"
-    before = dict(_leaves(_read(path))) if path.exists() else {}
+    before = flat(_read(path)) if path.exists() else {}
     _mark(kept, trial)
     if path.exists():
         write_atomically(path.with_name(f"{path.name}.bak-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"), path.read_bytes())
     write_atomically(path, text)
-    return path, _difference(before, dict(_leaves(values)))
+    return path, _difference(before, flat(values))
 
 
 def _check_nothing_lost(kept: Kept, trial: FrozenTrial, conf: Path) -> None:
@@ -65,7 +66,7 @@ def _check_nothing_lost(kept: Kept, trial: FrozenTrial, conf: Path) -> None:
     searched = [] if conf == CONF else ["--config-dir", str(conf)]
     shipped: Any = OmegaConf.to_container(compose_tune([f"dataset={name}", *searched]).dataset, resolve=True)
     tuned: Any = OmegaConf.to_container(kept.config.dataset, resolve=True)
-    now, then = dict(_leaves(shipped)), dict(_leaves(tuned))
+    now, then = flat(shipped), flat(tuned)
     differ = [key for key in then if key not in WHERE_DATA_LIE and then[key] != now.get(key)]
     if differ:
         said = ", ".join(f"dataset.{key}={then[key]}" for key in differ)
@@ -120,14 +121,6 @@ def _read(path: Path) -> dict[str, Any]:
     text = path.read_text()
     values = yaml.safe_load(text) or {}
     return {"surrogate": values} if "# @package surrogate" in text else values
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ what it does.
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -102,7 +102,7 @@ def as_text(config: DictConfig) -> str:
 
 def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
     """Every leaf that differs, breaking ones first."""
-    old, now = {**BEFORE, **dict(_leaves(_plain(stored)))}, {**BEFORE, **dict(_leaves(_plain(new)))}
+    old, now = {**BEFORE, **flat(_plain(stored))}, {**BEFORE, **flat(_plain(new))}
     differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
     classify = _classifier(stored, new, differing)
     found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]
@@ -199,7 +199,7 @@ def _same(key: str, old: Mapping[str, Any], now: Mapping[str, Any], stored: Dict
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    for key, value in _leaves(plain.get(SECTION, {}), f"{SECTION}."):
+    for key, value in flat(plain.get(SECTION, {}), f"{SECTION}.").items():
         if isinstance(value, str) and "${" in value and not key.endswith(".when"):
             resolved = OmegaConf.select(config, key)
             is_config = OmegaConf.is_config(resolved)
@@ -207,12 +207,12 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key not in NOT_KEPT}
 
 
-def _leaves(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in list(tree.items()):
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
+def flat(tree: Mapping[Any, Any], path: str = "") -> dict[str, Any]:
+    """Values of a tree by their dotted keys."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        values |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return values
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
