@@ -79,7 +79,7 @@ def check_together(config: DictConfig) -> None:
 def report(config: DictConfig, database: "Database") -> str:
     """Write the study's page, and the one that compares it with others of its tuning_id; what came out, where it is."""
     from codes.results.opening import keep
-    from codes.results.replay import train_command
+    from codes.results.replay import exactness, train_command
     from codes.results.report import write_reports
     from codes.results.report.findings import read
     from codes.results.report.study import in_words
@@ -87,14 +87,16 @@ def report(config: DictConfig, database: "Database") -> str:
 
     paths = write_reports(config, database)
     kept = keep(config.study_name, config, database)
-    best = kept.folder / BEST
-    again = f"train that trial again, to the same value\n  {train_command(best)}\n" if best.exists() else ""
+    findings = read(kept)
+    again = ""
+    if findings.chosen is not None:
+        again = f"train that trial again, {exactness(findings.chosen)}\n  {train_command(kept.folder / BEST)}\n"
     typed = [
         text for text in HydraConfig.get().overrides.task if text.startswith(("tuning_id=", "dataset=", "storage"))
     ]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *typed])
     look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
-    return f"{again}{look}\n\n{in_words(read(kept))}\nreport  {paths[-1]}"
+    return f"{again}{look}\n\n{in_words(findings)}\nreport  {paths[-1]}"
 
 
 def known(config: DictConfig) -> dict[str, DictConfig]:

@@ -32,9 +32,8 @@ defaults:
 def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     """What ``trial`` was trained with: a typed ``TrainRunConfig`` without interpolations, the data's folder excepted.
 
-    Trained on a CPU with the same number of threads, it gives the same value bit for bit, or to rounding if the trial
-    was one of a stack. Its ``device`` is the CPU if
-    the trial had one, else ``auto``.
+    Trained with the same number of threads, it gives the same value, as :func:`exactness` says. Its ``device`` is the
+    CPU if the trial had one, else ``auto``.
 
     Raises:
         UserError: the trial has not been started, or does not fit the study's present search space.
@@ -52,6 +51,13 @@ def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     plain["dataset"]["data_dir"] = _raw(config.dataset)["data_dir"]  # the environment may name another folder by now
     own = {"training_id": f"{kept.name}_{trial.number}", "devices": ["auto"]}
     return _typed({**plain, **own}, config.surrogate.name)
+
+
+def exactness(trial: FrozenTrial) -> str:
+    """How near a training from ``trial_config`` comes: bit for bit if the trial had a CPU, and no others beside it."""
+    record = record_of(trial)
+    exact = record.get("device") == "cpu" and record.get("together", 1) == 1
+    return "to the same value" if exact else "to the same value but for rounding"
 
 
 def config_text(kept: Kept, trial: FrozenTrial) -> str:

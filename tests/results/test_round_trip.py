@@ -15,7 +15,7 @@ from codes import training
 from codes.errors import UserError
 from codes.results.opening import opened_study
 from codes.results.promote import promote
-from codes.results.replay import trial_config
+from codes.results.replay import exactness, trial_config
 from codes.results.select import select
 from codes.tuning.ledger import record_of
 from tests.command import ROOT, run
@@ -106,7 +106,7 @@ def test_a_trial_is_repeated_bit_for_bit(folder):
 
 @pytest.mark.slow
 def test_trials_that_trained_together_are_repeated_one_by_one_to_rounding(folder, monkeypatch):
-    script(folder, "tune.py", *SHORT, "trials=5", "slot.population=4", "tuning_id=together", "warm_start=false")
+    ended = script(folder, "tune.py", *SHORT, "trials=5", "slot.population=4", "tuning_id=together", "warm_start=false")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
     where = ["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny", "tuning_id=together"]
@@ -115,6 +115,9 @@ def test_trials_that_trained_together_are_repeated_one_by_one_to_rounding(folder
         configs = [train.settings(trial_config(kept, trial)) for trial in trials]
     assert [record_of(trial)["together"] for trial in trials] == [4, 4, 4, 4, 1]
     assert len({trial.params["hidden_size"] for trial in trials[:4]}) == 1
+    assert [exactness(trial) for trial in trials] == [*["to the same value but for rounding"] * 4, "to the same value"]
+    best = min(trials, key=lambda trial: trial.value)
+    assert f"train that trial again, {exactness(best)}\n" in ended
     for trial, config in zip(trials, configs, strict=True):
         result = training.train(config, *train.begin(config), progress=False)
         assert trial.values == [pytest.approx(result.metrics["lae99"], rel=1e-4)]
