@@ -113,7 +113,7 @@ def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -
     if not objective.is_single:
         raise UserError(
             f"pruner: {name} needs a single objective, but objective.metrics is {list(objective.metrics)}; "
-            "set pruner=pareto_halving or pruner=none (and sampler=nsgaii)"
+            "set pruner=pareto_halving or pruner=none"
         )
     if objective.metrics[0] in MEASURED_LAST:
         raise UserError(
