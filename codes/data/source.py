@@ -64,13 +64,13 @@ def _file(config: DatasetConfig) -> Path:
 
 
 def _generated(config: DatasetConfig) -> Path:
-    from codes.data.generate import generate  # of use here only
+    from codes.data.generate import generate  # the ODE systems are of use here only
 
     return generate(_required(config, "generate", "the ODE system to integrate"), _folder(config))
 
 
 def _downloaded(config: DatasetConfig) -> Path:
-    from codes.data.download import download  # likewise, with its HTTP client
+    from codes.data.download import download  # so is the HTTP client
 
     return download(config.name, _required(config, "url", "the public file's address"), _folder(config))
 
