@@ -64,7 +64,8 @@ class AdamWRows(Rows):
 
     .. math:: w \leftarrow (1 - \eta \lambda) w - \eta \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-    PyTorch's kernel has one :math:`\eta` for all. So it moves zeros, with :math:`\eta = 1` and no decay, and each row
+    PyTorch's kernel has one :math:`\eta` for all that it is given. So on the CPU it gets one row after the other. On a
+    GPU, where that would be K launches instead of one, it moves zeros, with :math:`\eta = 1` and no decay, and each row
     takes its share of that move.
     """
 
@@ -72,53 +73,67 @@ class AdamWRows(Rows):
 
     def place(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
         super().place(rows, gradients, configs)
-        self.is_alone = len(rows) == 1 and rows.is_cpu  # where PyTorch's kernel does all of it
-        self.moves = rows if self.is_alone else torch.zeros_like(rows)
-        self.rate, self.decay = (0.0, configs[0].regularization_factor) if self.is_alone else (1.0, 0.0)
-        self.cut(min(math.ceil(rows.numel() / PIECE), MOST_PIECES) if rows.is_cuda else 1)
+        self.own_decays = [config.regularization_factor for config in configs]
+        self.cut(None if rows.is_cpu else min(math.ceil(rows.numel() / PIECE), MOST_PIECES))
 
-    def cut(self, n_pieces: int) -> None:
-        """Have the kernel see the rows in so many pieces."""
-        self.counts = self.rows.new_full((n_pieces,), self.n_steps)
+    def cut(self, n_pieces: int | None) -> None:
+        """Have the kernel see all rows at once, in so many pieces, or (None) row by row."""
+        self.is_at_once = n_pieces is not None
+        self.moves = torch.zeros_like(self.rows) if self.is_at_once else self.rows
+        self.counts = self.rows.new_full((n_pieces or len(self.rows),), self.n_steps)
         numbers = (self.moves, self.gradients, self.values["exp_avg"], self.values["exp_avg_sq"])
-        self.pieces = [list(value.view(-1).tensor_split(n_pieces)) for value in numbers]
-        self.pieces.append(list(self.counts.unbind()))
+        parts = [value.view(-1).tensor_split(n_pieces) if n_pieces else value.unbind() for value in numbers]
+        self.pieces = [list(part) for part in (*parts, self.counts.unbind())]
 
     def begin_step(self, rates: Sequence[float]) -> None:
-        if self.is_alone:
-            (self.rate,) = rates
-            self.n_steps += 1
-        else:
+        if self.is_at_once:
             super().begin_step(rates)
+        else:
+            self.own_rates = rates
+            self.n_steps += 1
 
     def apply(self) -> None:
-        """By the kernel itself: what ``torch.optim`` does around it takes longer than a few thousand weights."""
-        if not self.is_alone:
-            self.moves.zero_()
         self.counts += 1
-        moves, gradients, averages, squares, counts = self.pieces
-        torch._fused_adamw_(
-            moves,
-            gradients,
-            averages,
-            squares,
-            [],
-            counts,
-            lr=self.rate,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            weight_decay=self.decay,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
-        if not self.is_alone:
+        if self.is_at_once:
+            self.moves.zero_()
+            move(*self.pieces, rate=1.0, decay=0.0)
             self.rows.mul_(1 - self.rates * self.decays).addcmul_(self.rates, self.moves)
+            return
+        for rate, decay, *of_row in zip(self.own_rates, self.own_decays, *self.pieces, strict=True):
+            move(*([part] for part in of_row), rate=rate, decay=decay)
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self.n_steps = int(state.get("step", 0))
         self.counts.fill_(self.n_steps)
+
+
+def move(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    averages: list[Tensor],
+    squares: list[Tensor],
+    counts: list[Tensor],
+    *,
+    rate: float,
+    decay: float,
+) -> None:
+    """One step by the kernel itself: what ``torch.optim`` does around it takes longer than a few thousand weights."""
+    torch._fused_adamw_(
+        weights,
+        gradients,
+        averages,
+        squares,
+        [],
+        counts,
+        lr=rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 class SGDRows(Rows):
