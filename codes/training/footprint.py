@@ -27,18 +27,21 @@ MARGIN, LIBRARIES = 1.5, 32 * MIB
 AMPLE = 1000
 
 
-def check_fits(config: TrainConfig, data: PreparedData, device: torch.device) -> None:
+def check_fits(config: TrainConfig, data: PreparedData, device: torch.device, members: int = 1) -> None:
     """Raise ``TooLarge`` where a training is predicted to need more memory than this process can get on ``device``.
+
+    A stack of ``members`` is taken to need as much as they need one by one; their data are one.
 
     On a host that gives memory before it has it (Linux), the kernel would kill the process instead.
     """
     there = available(str(device))
-    if there is None or ample(config, data) < there:
+    if there is None or members * ample(config, data) < there:
         return
-    needed = round(MARGIN * footprint(config, data, recorded=device.type == "cuda")) + LIBRARIES
+    needed = round(members * MARGIN * footprint(config, data, recorded=device.type == "cuda")) + LIBRARIES
     if needed > there:
+        what = "the training" if members == 1 else f"{members} trainings together"
         raise TooLarge(
-            f"out of memory: the training would need about {needed // MIB} MiB on {device}, where {there // MIB} MiB "
+            f"out of memory: {what} would need about {needed // MIB} MiB on {device}, where {there // MIB} MiB "
             "are available; take a smaller network or trainer.batch_size, or trainer.check_memory=false to try it"
         )
 

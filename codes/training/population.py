@@ -19,6 +19,7 @@ from codes.surrogates.row import lay_out
 from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
 from codes.training.captured import SETTLED, Step, TrainingStep
+from codes.training.footprint import check_fits
 from codes.training.latency import synchronize
 from codes.training.optim import Optimizer, StackedCriterion
 from codes.training.progress import Progress, TrainResult
@@ -68,11 +69,15 @@ def train_population(
     result but for rounding. ``report(member, epoch, metrics)`` is called after every evaluation; ``StopTraining``
     raised there ends that member, as ``Diverged`` does, and the others go on without it. ``seconds`` and
     ``train_time`` of a member are its share of the time: that of each step, divided by the members that took it.
+    Raises ``TooLarge`` where memory would not suffice for all of them (``footprint``).
     """
     check_population(configs)
     keep_freed()
+    device = torch.device(device)
     with cpu_settings(configs[0].trainer.threads):
-        yield from _Population(configs, data, torch.device(device)).train(report)
+        if configs[0].trainer.check_memory:
+            check_fits(configs[0], data, device, len(configs))
+        yield from _Population(configs, data, device).train(report)
 
 
 def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str | torch.device) -> float:
@@ -86,6 +91,8 @@ def speed_up(config: TrainConfig, members: int, data: PreparedData, device: str 
     clock = process_time if device.type == "cpu" and config.trainer.threads == 1 else perf_counter
     config = replace(config, surrogate=replace(config.surrogate, learning_rate=1e-9))  # nothing is to diverge here
     with cpu_settings(config.trainer.threads), seeded(config.seed, device):
+        if config.trainer.check_memory:
+            check_fits(config, data, device, members)
         run = Run(config, data.to(device), device, None)
         stack = _Population([config] * members, data, device)
         ways: list[Callable[[], Iterable[object]]] = [

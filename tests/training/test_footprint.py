@@ -13,8 +13,8 @@ import torch
 
 from codes.errors import TooLarge
 from codes.memory import PeakMemory, available, give_back
-from codes.training import train
-from codes.training.footprint import LIBRARIES, MARGIN, MIB, ample, footprint
+from codes.training import speed_up, train, train_population
+from codes.training.footprint import LIBRARIES, MARGIN, MIB, ample, check_fits, footprint
 from tests.command import ROOT
 from tests.training import example
 
@@ -66,6 +66,21 @@ def test_too_large_a_training_is_refused():
     huge = ["surrogate.hidden_size=200000"]
     with pytest.raises(TooLarge, match=r"out of memory: the training would need about \d+ MiB on cpu, where \d+ MiB"):
         train(example.config("MultiONet", *huge), example.data(), "cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is available is known on Linux")
+def test_a_stack_is_refused_of_trainings_that_would_fit_one_by_one():
+    shape, data = ["FullyConnected", "surrogate.num_hidden_layers=2", "trainer.epochs=1"], example.data()
+    needed = MARGIN * footprint(example.config(*shape, "surrogate.hidden_size=10000"), data)
+    width = round(10000 * (0.7 * available("cpu") / needed) ** 0.5)  # of which one takes 0.7 of what is there
+    config = example.config(*shape, f"surrogate.hidden_size={width}")
+    check_fits(config, data, torch.device("cpu"))
+    for refused in (
+        lambda: next(train_population([config, config], data, "cpu")),
+        lambda: speed_up(config, 2, data, "cpu"),
+    ):
+        with pytest.raises(TooLarge, match="out of memory: 2 trainings together would need about"):
+            refused()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are known on Linux")
