@@ -1,5 +1,6 @@
 """A study goes on with the configuration that it was started with, changed as the user decides, or not at all."""
 
+import copy
 import os
 import sys
 import time
@@ -84,7 +85,9 @@ def settle_config(
         if not comparison.counting:
             if comparison.found:
                 emit(f"changed, without an effect on trials: {', '.join(map(str, comparison.found))}")
-            return plan, _enter(plan, database, comparison.stored)
+            kept = copy.deepcopy(comparison.stored)
+            kept.trials = plan.config.trials  # what its progress is told against
+            return plan, _enter(plan, database, kept)
     decision = _decide(comparison)
     _close_dead(plan, database)
     settled = _settled(comparison, replan) if decision == "reuse" else plan

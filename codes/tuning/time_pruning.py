@@ -49,7 +49,8 @@ class TimePruning:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.warm_up = max(FEWEST, -(-ledger.target // 10))
-        self.limits: dict[str, TimeLimit] = {}
+        kept = ledger.study.user_attrs.items()
+        self.limits = {key.removeprefix(PREFIX): TimeLimit(**limit) for key, limit in kept if key.startswith(PREFIX)}
 
     def limit(self, hardware: str, together: int = 1) -> float | None:
         """Seconds of training allowed on a model of device, None while there is no limit."""
