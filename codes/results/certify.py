@@ -47,6 +47,7 @@ def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: st
     load = os.getloadavg()[0]
     trials = certified_trials(kept.trials(), kept.objective, k)
     _check(kept, trials, seeds, rounds)
+    _check_ended(kept, say)
     name = resolve_device(device)
     _check_data(kept, trials, name)
     missing = [(trial, seed) for trial in trials for seed in seeds if _key(trial, seed) not in kept.study.user_attrs]
@@ -68,8 +69,6 @@ def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: st
 def _check(kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], rounds: int) -> None:
     if not trials:
         raise UserError(f"{kept.name} has no complete trial to certify yet")
-    if Presence(kept.study).told():
-        raise UserError(f"{kept.name} is running: times need a machine that does nothing else; wait for its end")
     whole = isinstance(seeds, list) and all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not whole or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds must be different integers from 0 to 2^32 - 1, as [1,2,3], but is {seeds}")
@@ -82,6 +81,16 @@ def _check(kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], roun
     without = [str(trial.number) for trial in trials if not seeds and kept_model(kept.folder, trial.number) is None]
     if without:
         raise UserError(f"no model of trials {', '.join(without)} is kept to be timed; give seeds=[...] to train them")
+
+
+def _check_ended(kept: Kept, say: Say) -> None:
+    presence = Presence(kept.study)
+    presence.wait_for_signs(say)
+    if others := presence.others():
+        who = ", ".join(others)
+        raise UserError(
+            f"{kept.name} is running ({who}): times need a machine that does nothing else; wait for its end"
+        )
 
 
 def _check_data(kept: Kept, trials: Sequence[FrozenTrial], device: str) -> None:

@@ -27,15 +27,20 @@ WRONG = {Outcome.CRASHED, Outcome.FAILED, Outcome.OUT_OF_MEMORY}
 
 @dataclass(frozen=True)
 class Status:
-    """One study; ``slots`` are those of the coordinators that live, ``seconds_left`` is None without any."""
+    """One study; ``slots`` are those of the coordinators that live, ``seconds_left`` is None without any.
+
+    ``silent`` coordinators are of other hosts: whether they live only their next heartbeats would tell.
+    """
 
     name: str
+    tuning_id: str
     valid: int
     target: int
     outcomes: dict[Outcome, int]
     running: int
     best: str
     coordinators: list[str]
+    silent: int
     slots: int
     seconds_left: float | None
     last_error: str
@@ -44,6 +49,7 @@ class Status:
         """For a table with the columns ``COLUMNS``."""
         ended = ", ".join(f"{number} {outcome.value}" for outcome, number in self.outcomes.items())
         live = f"{len(self.coordinators)} with {self.slots} slots" if self.coordinators else "none"
+        live += f", {self.silent} of them elsewhere if alive" if self.silent else ""
         left = "" if self.seconds_left is None else as_time(self.seconds_left)
         return (
             self.name,
@@ -77,7 +83,7 @@ def statuses(config: StorageConfig, tuning_id: str | None = None) -> Iterator[St
         for name in study_names(database):
             study = optuna.load_study(study_name=name, storage=database.storage)
             status = status_of(study)
-            if status is not None and (tuning_id is None or name.startswith(f"{tuning_id}_")):
+            if status is not None and tuning_id in (None, status.tuning_id):
                 yield status
 
 
@@ -87,7 +93,8 @@ def status_of(study: optuna.Study) -> Status | None:
     if config is None:
         return None
     trials = study.get_trials(deepcopy=False)
-    told = Presence(study).told()
+    presence = Presence(study)
+    told = presence.told()
     ended = counts(trials)
     valid = sum(ended.get(outcome, 0) for outcome in VALID)
     target = max([config.trials or 0, *(entry.get("target", 0) for entry in told.values())])
@@ -103,7 +110,20 @@ def status_of(study: optuna.Study) -> Status | None:
         pairs = zip(objective.metrics, chosen.values, strict=True)
         best = ", ".join(_score(name, value, val) for name, value in pairs) + f" (trial {chosen.number})"
     running = sum(trial.state is TrialState.RUNNING for trial in trials)
-    return Status(study.study_name, valid, target, ended, running, best, [*told], slots, left, _last_error(trials))
+    return Status(
+        name=study.study_name,
+        tuning_id=config.tuning_id,
+        valid=valid,
+        target=target,
+        outcomes=ended,
+        running=running,
+        best=best,
+        coordinators=[*told],
+        silent=len(presence.doubtful()),
+        slots=slots,
+        seconds_left=left,
+        last_error=_last_error(trials),
+    )
 
 
 def _score(name: str, value: float, val: Mapping[str, float]) -> str:

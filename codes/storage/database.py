@@ -13,8 +13,10 @@ class Database:
 
     ``claiming(study_name)`` is a lock with one holder at a time over all processes and hosts that use the database.
     It is not reentrant, and free again when its holder dies. ``address`` is for the screen, without a password.
+    ``of_one_host``: no other host can use it.
     """
 
     storage: BaseStorage
     claiming: Callable[[str], AbstractContextManager[None]]
     address: str
+    of_one_host: bool = False

@@ -21,4 +21,4 @@ def opened(config: StorageConfig) -> Iterator[Database]:
         with locks[study_name]:
             yield
 
-    yield Database(InMemoryStorage(), claiming, "memory")
+    yield Database(InMemoryStorage(), claiming, "memory", of_one_host=True)

@@ -65,7 +65,8 @@ def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]
             with claims.claiming("", "tables"):  # two processes that create the same tables crash each other
                 storage = _storage(config, connect, revive)
             try:
-                yield Database(storage, partial(claims.claiming, "study"), connect.address())
+                claiming = partial(claims.claiming, "study")
+                yield Database(storage, claiming, connect.address(), of_one_host=config.mode == "local")
             finally:
                 storage.engine.dispose()
         finally:

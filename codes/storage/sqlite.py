@@ -35,7 +35,7 @@ def opened(config: FileStorageConfig) -> Iterator[Database]:
     with named_errors(path):
         storage = open_file(path)
         try:
-            yield Database(storage, partial(claiming, path), str(config.path))
+            yield Database(storage, partial(claiming, path), str(config.path), of_one_host=True)
         finally:
             storage.engine.dispose()
 

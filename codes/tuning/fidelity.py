@@ -3,7 +3,6 @@
 import copy
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +30,10 @@ from codes.tuning.changes import (
 from codes.tuning.ledger import Ledger
 from codes.tuning.migration import migrate
 from codes.tuning.plan import Plan
-from codes.tuning.presence import GRACE, Presence
+from codes.tuning.presence import Presence
 from codes.tuning.screen import emit
 from codes.tuning.summary import resume_command
 
-LOOK = 0.5  # seconds between two looks for a heartbeat
 Decision = Literal["reuse", "overwrite"]
 WAYS = {
     "reuse": "keep its trials: compatible changes apply, breaking keys stay as they are stored",
@@ -126,7 +124,7 @@ def _compare(plan: Plan, database: Database) -> Comparison | None:
 def _enter(plan: Plan, database: Database, kept: DictConfig) -> Presence:
     study = _load(plan, database)
     keep_config(study, kept, plan.folder)
-    presence = Presence(study)
+    presence = Presence(study, of_one_host=database.of_one_host)
     presence.beat()
     return presence
 
@@ -147,10 +145,7 @@ def _close_dead(plan: Plan, database: Database) -> None:
     """Close what dead coordinators left running, once it is known which are dead."""
     study = _load(plan, database)
     presence = Presence(study)
-    if presence.doubtful():
-        emit(f"waiting up to {GRACE:.0f} s for a sign of life of {', '.join(presence.doubtful())}")
-    while presence.doubtful():
-        time.sleep(LOOK)
+    presence.wait_for_signs(emit)
     Ledger(study, plan.config.trials, presence, partial(database.claiming, plan.name)).close_dead()
 
 

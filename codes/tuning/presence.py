@@ -1,7 +1,8 @@
 """Which coordinators of a study live: each keeps an entry in the study, so that the trials of a dead one are found.
 
 A coordinator of this host and boot is alive as long as its process is. One of another host (or container) is alive as
-long as its heartbeat changes, seen from here on a monotonic clock: clocks of hosts differ and are set back.
+long as its heartbeat changes, seen from here on a monotonic clock: clocks of hosts differ and are set back. Names of
+hosts say nothing, two may have the same. Where no other host can use the storage, another boot is an earlier one.
 """
 
 import os
@@ -17,18 +18,21 @@ import optuna
 PREFIX = "coordinator:"  # of the study's user attributes
 BEAT = 20.0  # seconds between two heartbeats
 GRACE = 120.0  # seconds without one after which a coordinator of another host counts as dead
+LOOK = 0.5  # seconds between two looks for one
 
 
 class Presence:
     """This process among the coordinators of ``study``; to be made by one of them at a time.
 
     ``name`` is unique and readable, ``launch`` the number of coordinators that there have been before. What stands in
-    ``about`` is kept with it, for those who look at the study.
+    ``about`` is kept with it, for those who look at the study, and whether its storage is ``of_one_host``.
     """
 
-    def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, study: optuna.Study, clock: Callable[[], float] = time.monotonic, of_one_host: bool = False
+    ) -> None:
         self.study, self.clock = study, clock
-        self.own = _this_process()
+        self.own = {**_this_process(), "of_one_host": of_one_host}
         self.name = f"{self.own['host']}:{self.own['pid']}:{uuid.uuid4().hex[:8]}"
         self.about: dict[str, Any] = {}
         self.launch = sum(name.startswith(PREFIX) for name in study.user_attrs)
@@ -52,6 +56,14 @@ class Presence:
     def doubtful(self) -> list[str]:
         """Those of other hosts that have been silent since this one looks: it shows within ``GRACE`` who lives."""
         return [name for name in self.others() if name in self.seen and name not in self.heard]
+
+    def wait_for_signs(self, tell: Callable[[str], None]) -> None:
+        """Until it is known which of them live, and which are dead; these are buried."""
+        if self.doubtful():
+            tell(f"waiting up to {GRACE:.0f} s for a sign of life of {', '.join(self.doubtful())}")
+        while self.doubtful():
+            time.sleep(LOOK)
+        self.bury()
 
     def told(self) -> dict[str, dict[str, Any]]:
         """What the other coordinators that live have told ``about`` themselves, by their names."""
@@ -79,7 +91,7 @@ class Presence:
     def _lives(self, name: str, entry: dict[str, Any]) -> bool:
         if entry["beat"] is None:
             return False
-        if entry["host"] == self.own["host"] and entry["boot"] != self.own["boot"]:
+        if entry.get("of_one_host") and entry["boot"] != self.own["boot"]:
             return False  # the host has been started anew since
         if entry["processes"] == self.own["processes"] is not None:
             return bool(_start_of(entry["pid"]) == entry["start"])

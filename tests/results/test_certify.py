@@ -16,7 +16,7 @@ from codes.results.statistics import median_interval, p_independent, p_paired, r
 from codes.tuning.warm_start import KNOWN
 from tests.command import ROOT, SMALL, run
 from tests.results.test_select import DUAL, SINGLE, trials
-from tests.tuning.studies import until
+from tests.tuning.studies import ELSEWHERE, entered, until
 
 
 def test_statistics_of_known_samples():
@@ -127,6 +127,18 @@ def test_a_killed_certification_goes_on(folder):
     assert "val, new seeds" in second.stdout and "cannot be told apart" in second.stdout
     page = (folder / "outputs/tuned/robertson/FullyConnected/report.html").read_text()
     assert 'id="certified"' in page and "val, new seeds" in page
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_died_elsewhere_is_waited_for_only_once(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("codes.tuning.presence.GRACE", 1.0)
+    said = []
+    with opened_study(["surrogate=FullyConnected"]) as kept:
+        dead = entered(kept.study, **ELSEWHERE)
+        for _ in range(2):
+            certify(kept, k=1, seeds=[], rounds=10, device="cpu", say=said.append)
+    assert [text for text in said if "waiting" in text] == [f"waiting up to 1 s for a sign of life of {dead.name}"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from codes.results.status import found_storages, statuses
 from codes.schema import FileStorageConfig
 from codes.status import main
 from codes.tuning.study import run_study
-from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, release, study_in
+from tests.tuning.studies import ELSEWHERE, RUNNERS, composed, entered, held_workers, hold, launch, release, study_in
 
 
 def status(folder):
@@ -48,6 +48,19 @@ def test_outcomes_best_and_last_error(tmp_path):
     assert " on test, 1.25 on val (trial" in status(tmp_path).best
     assert "2 crashed" in row["ended"]
     assert row["error"].startswith("trial 8: the worker ended with exit code 3")
+
+
+def test_a_coordinator_elsewhere_may_be_dead(tmp_path):
+    run_study(composed(tmp_path, "trials=2", "pruner=none"), RUNNERS + "quadratic")
+    entered(study_in(tmp_path), **ELSEWHERE, slots=2)
+    assert status(tmp_path).row()[3] == "1 with 2 slots, 1 of them elsewhere if alive"
+
+
+def test_studies_of_one_tuning_id_by_what_they_keep(tmp_path):
+    for words in (["tuning_id=gas"], ["tuning_id=gas", "study_name=mine"], ["tuning_id=gas_v2"]):
+        run_study(composed(tmp_path, "trials=1", "pruner=none", *words), RUNNERS + "quadratic")
+    found = statuses(FileStorageConfig("sqlite", f"{tmp_path}/study.db"), "gas")
+    assert {status.name for status in found} == {"gas_MultiONet", "mine"}
 
 
 def test_all_studies_under_outputs_and_none(tmp_path, monkeypatch):

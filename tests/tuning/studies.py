@@ -13,10 +13,12 @@ from codes import cli, resolvers, schema
 from codes.files import write_atomically
 from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
+from codes.tuning.presence import Presence
 from codes.tuning.study import run_study
 
 ROOT = Path(__file__).parents[2]
 RUNNERS = "tests.tuning.runners:"
+ELSEWHERE = {"host": "elsewhere", "boot": "b", "processes": "b pid:[1]"}  # in a coordinator's entry
 
 
 def composed(folder, *overrides, whole_space=False):
@@ -36,6 +38,14 @@ def composed(folder, *overrides, whole_space=False):
 def study_in(folder):
     """The study that a run left in ``folder``."""
     return optuna.load_study(study_name="robertson_MultiONet", storage=open_file(Path(folder, "study.db")))
+
+
+def entered(study, **changed):
+    """Enter a coordinator whose entry differs from this process's in what is ``changed``."""
+    other = Presence(study)
+    other.own |= changed
+    other.beat()
+    return other
 
 
 def outcomes(folder):

@@ -10,6 +10,7 @@ import pytest
 from codes.tuning.ledger import OUTCOME, RECORD, Ledger, outcome_of, record_of
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.presence import GRACE, PREFIX, Presence
+from tests.tuning.studies import ELSEWHERE, entered
 
 
 class Clock:
@@ -30,17 +31,6 @@ def study():
 @pytest.fixture
 def clock():
     return Clock()
-
-
-def entered(study, **changed):
-    """Enter a coordinator whose entry differs from this process's in what is ``changed``."""
-    other = Presence(study)
-    other.own |= changed
-    other.beat()
-    return other
-
-
-ELSEWHERE = {"host": "elsewhere", "boot": "b", "processes": "b pid:[1]"}
 
 
 def test_processes_of_this_host_live_as_long_as_they_run(study):
@@ -90,8 +80,26 @@ def test_it_shows_within_the_grace_who_lives(study, clock):
 
 
 def test_a_host_that_was_started_anew_has_none_of_its_coordinators(study):
-    entered(study, boot="the one before", processes="the one before pid:[1]")
+    entered(study, boot="the one before", processes="the one before pid:[1]", of_one_host=True)
     assert Presence(study).others() == []
+
+
+def test_hosts_of_one_name_do_not_take_each_other_for_dead(study, clock):
+    presence = Presence(study, clock)
+    other = entered(study, boot="its own", processes="its own pid:[1]")
+    assert other.own["host"] == presence.own["host"] and presence.others() == [other.name]
+    clock.now += GRACE
+    assert presence.others() == []
+
+
+def test_signs_are_waited_for_and_the_dead_are_buried(study, monkeypatch):
+    monkeypatch.setattr("codes.tuning.presence.GRACE", 1.0)
+    dead, told = entered(study, **ELSEWHERE), []
+    presence = Presence(study)
+    presence.wait_for_signs(told.append)
+    presence.wait_for_signs(told.append)
+    assert told == [f"waiting up to 1 s for a sign of life of {dead.name}"]
+    assert Presence(study).others() == [], "also for those to come"
 
 
 def test_launches_are_counted(study):

@@ -46,7 +46,9 @@ def test_the_limit_is_mean_plus_standard_deviation_of_the_first_valid_trials(led
     assert pruning.limit("A") == pytest.approx(limit)
     ended(ledger, [1000.0] * 5)
     assert pruning.renew("A") is None and pruning.limit("A") == pytest.approx(limit), "fixed"
-    assert TimePruning(ledger).limit("A") == pytest.approx(limit), "kept in the study, for the next launch's first trial"
+    assert TimePruning(ledger).limit("A") == pytest.approx(limit), (
+        "kept in the study, for the next launch's first trial"
+    )
 
 
 def test_the_warm_up_is_a_tenth_of_a_long_study(ledger):
