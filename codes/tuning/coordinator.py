@@ -35,12 +35,15 @@ class Coordinator:
         self.ledger, self.plan, self.slots, self.screen = ledger, plan, slots, screen
         self.time_pruning = TimePruning(ledger) if plan.config.time_pruning else None
         self.ended, self.tending_due = threading.Event(), threading.Event()
-        self.change = threading.Condition()  # guards what follows; notified when a trial has ended
-        self.members = Members(ledger, plan, self.time_pruning, self.change, screen.note)
+        # Guards what follows; notified when a trial has ended. Nobody waits for the storage while holding it: Ctrl-C
+        # needs it.
+        self.change = threading.Condition()
+        self.members = Members(ledger, plan, self.time_pruning, screen.note)
         self.workers: set[Worker] = set()
         self.stopping: str | None = None  # why
         self.failure: Exception | None = None
         self.any_valid = False
+        self.settled = 0
         self.invalid: list[tuple[int, Verdict]] = []  # of this launch
         self.serving = len(slots)
         self.lost = 0  # slots whose workers do not start
@@ -174,13 +177,15 @@ class Coordinator:
 
     def _next(self, worker: Worker) -> optuna.Trial | None:
         """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
-        with self.change:
-            while self.stopping is None:
-                trial = self.members.claim(worker)
-                if trial is not None or self.ledger.is_full():
-                    return trial
-                if not self.change.wait(POLL):  # none of ours has ended; others may have died
-                    self._close_dead()
+        while self.stopping is None:
+            settled = self.settled
+            trial = self.members.claim(worker)
+            if trial is not None or self.ledger.is_full():
+                return trial
+            with self.change:
+                news = self.change.wait_for(lambda: self.settled != settled or self.stopping is not None, POLL)
+            if not news:  # none of ours has ended; others may have died
+                self._close_dead()
         return None
 
     def _shown(self, group: Sequence[Member], slot: int) -> OnProgress:
@@ -197,8 +202,7 @@ class Coordinator:
         kind = worker.hardware, verdict.together
         if self.time_pruning is None or (self.time_pruning.limit(*kind) is not None and not stopped):
             return
-        with self.change:
-            news = self.time_pruning.renew(*kind)
+        news = self.time_pruning.renew(*kind)
         if news is not None:
             self.screen.note(news)
 
@@ -209,6 +213,7 @@ class Coordinator:
             return
         self.screen.finished(slot, trial.number, verdict)
         with self.change:
+            self.settled += 1
             self.any_valid |= verdict.outcome in VALID
             if verdict.outcome not in NO_FAULT:
                 self.invalid.append((trial.number, verdict))

@@ -31,20 +31,11 @@ class Member:
 
 
 class Members:
-    """Claims trials for the slots of one coordinator, whose threads share ``lock``: samplers are not made for them.
+    """Claims trials for the slots of one coordinator; ``note`` tells the user something."""
 
-    ``note`` tells the user something.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        plan: Plan,
-        pruning: TimePruning | None,
-        lock: threading.Condition,
-        note: Callable[[str], None],
-    ) -> None:
-        self.ledger, self.plan, self.pruning, self.lock, self.note = ledger, plan, pruning, lock, note
+    def __init__(self, ledger: Ledger, plan: Plan, pruning: TimePruning | None, note: Callable[[str], None]) -> None:
+        self.ledger, self.plan, self.pruning, self.note = ledger, plan, pruning, note
+        self.lock = threading.Lock()  # of the slots' threads: samplers are not made for them
         self.told_alone = False  # that trials cannot train together
 
     def claim(self, worker: Worker, held: Mapping[str, Any] | None = None) -> optuna.Trial | None:

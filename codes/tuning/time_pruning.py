@@ -15,6 +15,7 @@ Two guards keep it from stopping nearly everything:
 """
 
 import statistics
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -49,6 +50,7 @@ class TimePruning:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.warm_up = max(FEWEST, -(-ledger.target // 10))
+        self.lock = threading.Lock()  # of the slots' threads
         kept = ledger.study.user_attrs.items()
         self.limits = {key.removeprefix(PREFIX): TimeLimit(**limit) for key, limit in kept if key.startswith(PREFIX)}
 
@@ -59,6 +61,10 @@ class TimePruning:
 
     def renew(self, hardware: str, together: int = 1) -> str | None:
         """Look at the trials that have ended; what to tell the user when their limit is another now."""
+        with self.lock:
+            return self._renew(hardware, together)
+
+    def _renew(self, hardware: str, together: int) -> str | None:
         kind = _kind(hardware, together)
         before = self.limits.get(kind)
         stored = self.ledger.study.user_attrs.get(PREFIX + kind)

@@ -192,6 +192,20 @@ def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
     assert [trial.state for trial in study_in(tmp_path).trials] == [TrialState.RUNNING]
 
 
+def test_ctrl_c_is_heard_while_a_slot_waits_for_its_next_trial(start, tmp_path):
+    hold(tmp_path)
+    study = start("held_before_its_result", "trials=3")
+    (worker,) = held_workers(tmp_path)
+    with claiming(tmp_path / "study.db", "robertson_MultiONet"):  # as by a coordinator that was suspended
+        release(tmp_path)
+        until(lambda: outcomes(tmp_path) == {"complete": 1})
+        study.send_signal(signal.SIGINT)
+        until(lambda: is_gone(worker))
+        study.send_signal(signal.SIGINT)
+        finish(study)
+    assert study.returncode == 130
+
+
 def test_two_coordinators_share_one_budget_and_the_trials_of_the_one_that_dies(start, tmp_path):
     hold(tmp_path)
     first = start("held", "trials=9", "pruner=none")
