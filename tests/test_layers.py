@@ -19,6 +19,7 @@ LAYERS = {
     "console": 0,
     "device": 0,
     "memory": 0,
+    "signals": 0,
     "limits": 0,
     "bounds": 0,
     "checks": 0,

@@ -51,12 +51,12 @@ class Server:
         refuse_network("storage.data_dir", self.folder, "two hosts would destroy it; choose a folder of this host")
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "users", "ab") as users:
-            with self._changing():
-                fcntl.flock(users, fcntl.LOCK_SH)
-                self._ensure()
             try:
+                with self._changing():
+                    fcntl.flock(users, fcntl.LOCK_SH)
+                    self._ensure()
                 yield
-            finally:
+            finally:  # also of a start that Ctrl-C has cut short
                 with self._changing():
                     if not self.config.keep_running and _is_mine_alone(users):
                         self._stop()
@@ -162,13 +162,18 @@ class Server:
         # Somebody must ask for the exit code of a dead server: until then its number counts as alive.
         threading.Thread(target=process.wait, daemon=True).start()
         end = time.monotonic() + PATIENCE
-        while process.poll() is None:
-            if self._answers():
-                return None
-            if time.monotonic() > end:
-                process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-                return f"no answer after {PATIENCE:.0f} s; see {self._log}"
-            time.sleep(POLL)
+        try:
+            while process.poll() is None:
+                if self._answers():
+                    return None
+                if time.monotonic() > end:
+                    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+                    return f"no answer after {PATIENCE:.0f} s; see {self._log}"
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+            raise
         with open(self._log, "rb") as log:
             log.seek(begin)
             return _last_lines(log.read().decode(errors="replace"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import optuna
 
@@ -183,10 +184,14 @@ class Coordinator:
             if trial is not None or self.ledger.is_full():
                 return trial
             with self.change:
-                news = self.change.wait_for(lambda: self.settled != settled or self.stopping is not None, POLL)
+                news = self.change.wait_for(partial(self._has_news, settled), POLL)
             if not news:  # none of ours has ended; others may have died
                 self._close_dead()
         return None
+
+    def _has_news(self, settled: int) -> bool:
+        """Whether a trial has ended since ``settled`` of them had, or all are to."""
+        return self.settled != settled or self.stopping is not None
 
     def _shown(self, group: Sequence[Member], slot: int) -> OnProgress:
         def on_progress(seen: Progress) -> str | None:

@@ -79,6 +79,7 @@ def settle_config(
     with database.claiming(plan.name):
         comparison = _compare(plan, database)
         if comparison is None:
+            _check_folder(plan, database)
             return plan, _enter(plan, database, plan.config)
         if not comparison.counting:
             if comparison.found:
@@ -119,6 +120,16 @@ def _compare(plan: Plan, database: Database) -> Comparison | None:
             "resumed safely; restore the file, or start another study with tuning_id=..."
         )
     return Comparison(plan, stored, changes(stored, plan.config))
+
+
+def _check_folder(plan: Plan, database: Database) -> None:
+    """Refuse to write a study's first trial over the models of another study of its name."""
+    if any((plan.folder / "models").glob("*")):
+        raise UserError(
+            f"study {plan.name} has no trials in {database.address}, but {plan.folder / 'models'} has those of another "
+            "one: of another storage, or deleted since. Name its storage, take another tuning_id=..., or move "
+            f"{plan.folder} away"
+        )
 
 
 def _enter(plan: Plan, database: Database, kept: DictConfig) -> Presence:

@@ -1,6 +1,5 @@
 """One study from its config to its table: the entry point of tuning."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from codes import storage
 from codes.errors import UserError
+from codes.signals import like_ctrl_c
 from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
 from codes.tuning.ledger import Ledger, counts
@@ -53,11 +53,11 @@ def run_study(
         overrides: What the user typed, for the commands that are suggested at the end.
         origins: Where the range of each parameter comes from, as ``codes.tuning.origins`` finds it, for the screen.
         known: Composed configurations, by what they are called, whose tuned parameters are tried first.
-        report: Called with the study's config and the open storage when trials were run; returns a line to show.
+        report: Called with the study's config and the open storage at the end; returns a line to show.
 
     Raises:
         UserError: bad input, or too many invalid trials.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the running trials settled as interrupted.
+        KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, with the running trials settled as interrupted.
     """
     tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
 
@@ -72,9 +72,12 @@ def run_study(
     plan = replan(config)
     settings = storage.settings(config)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with storage.opened(settings) as database, _present(plan, database, overrides, replan) as (plan, ledger):
-        finished = ledger.is_full()
-        if finished:
+    with (
+        like_ctrl_c(),
+        storage.opened(settings) as database,
+        _present(plan, database, overrides, replan) as (plan, ledger),
+    ):
+        if ledger.is_full():
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:
             workers = _workers(plan, runner=runner, warm_up=warm_up, together=together, speed_up=speed_up)
@@ -84,7 +87,7 @@ def run_study(
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
         emit(next_commands(ledger, plan, overrides))
-        if report is not None and not finished:
+        if report is not None:  # also of a study that a kill kept from it, or that has fewer trials by now
             emit(report(plan.config, database))
         return study_row(ledger, plan)
 
@@ -131,8 +134,7 @@ def _warm_start(ledger: Ledger, plan: Plan, known: Mapping[str, DictConfig]) -> 
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:
     screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices)
     try:
-        with _sigterm_like_ctrl_c():
-            Coordinator(ledger, plan, workers, screen).run()
+        Coordinator(ledger, plan, workers, screen).run()
         screen.counted(counts(ledger.trials()))
     except KeyboardInterrupt:
         screen.note(f"\nstopped with {ledger.valid()} of {ledger.target} valid trials; go on with")
@@ -141,20 +143,3 @@ def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Seq
     finally:
         screen.close()
         write_trials(plan.folder / "trials.csv", ledger.trials(), plan.objective)
-
-
-@contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Batch systems announce the end of a job by SIGTERM."""
-
-    def interrupt(signal_number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -130,7 +130,8 @@ class Answer:
 
 def serve(connection: Connection, settings: Settings) -> None:
     """Body of a worker process; returns only when it cannot start."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the coordinator decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the coordinator decides
+        signal.signal(number, signal.SIG_IGN)
     _write_output_to(settings.log)
     os.environ[resolvers.DEVICE_SLOT_VARIABLE] = settings.device
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(settings.threads)

@@ -164,12 +164,16 @@ def test_a_worker_that_is_stopped_for_longer_than_its_deadline_costs_its_trial_o
     assert "gave no sign of life for 2 s" in record_of(study_in(tmp_path).trials[0])["reason"]
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_settles_the_running_trial_and_tells_how_to_go_on(signal_number, start, tmp_path):
     hold(tmp_path)
     study = start("held", "trials=3")
     (worker,) = held_workers(tmp_path)
-    os.killpg(study.pid, signal_number) if signal_number == signal.SIGINT else study.send_signal(signal_number)
+    if signal_number == signal.SIGTERM:  # as a batch system may: each process by itself, a worker first
+        os.kill(worker, signal_number)
+        study.send_signal(signal_number)
+    else:
+        os.killpg(study.pid, signal_number)
     out, err = finish(study)
     assert study.returncode == 130
     assert "Traceback" not in err + out

@@ -59,6 +59,15 @@ def test_a_study_outlives_the_death_of_its_server_twice(server, tmp_path):
         codes.load(folder / row["model"])
 
 
+def test_a_study_that_is_ended_while_it_starts_leaves_no_server(tmp_path, fresh):
+    study = launch(tmp_path, "quadratic", "storage=postgres", f"storage.data_dir={fresh.data_dir}", "trials=500")
+    until(lambda: postmaster(fresh))
+    study.terminate()
+    _, err = study.communicate(timeout=60)
+    assert study.returncode == 130, err
+    assert postmaster(fresh) is None
+
+
 def test_two_coordinators_share_a_study_on_a_server_and_one_is_killed(tmp_path, fresh):
     server = ["storage=postgres", f"storage.data_dir={fresh.data_dir}", "pruner=none", "trials=9"]
     hold(tmp_path)

@@ -21,8 +21,11 @@ def test_a_study_is_there_again_where_it_is_kept(storage, tmp_path, open_folder,
         arguments.append(f"storage.data_dir={open_folder}/study")
     first = run("tune.py", *arguments, "trials=1", folder=tmp_path)
     assert first.returncode == 0, first.stderr
+    report = tmp_path / "outputs/tuned/robertson/FullyConnected/report.html"
+    report.unlink()  # as by a kill before it was written
     again = run("tune.py", *arguments, "trials=1", folder=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert report.exists()
     assert "is finished, it has 1 valid trials of 1" in again.stdout
     where = [text for text in arguments if text.startswith("storage")]
     monkeypatch.chdir(tmp_path)

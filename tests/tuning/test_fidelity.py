@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 
 from codes import storage
 from codes.bounds import key_of
+from codes.errors import UserError
 from codes.tuning.changes import Class, changes, kept_config, with_stored
 from codes.tuning.entries import read_space
 from codes.tuning.fidelity import ConfigChanged, settle_config
@@ -30,6 +31,7 @@ from codes.tuning.migration import distribution, migrate
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
+from codes.tuning.study import run_study
 from tests.tuning.studies import ROOT, RUNNERS, composed, launch, study_in
 
 SPACE = "search_space.learning_rate"
@@ -177,6 +179,16 @@ def test_a_config_may_change_until_the_first_trial(tmp_path):
     plan = settle(composed(tmp_path, "objective=dual", whole_space=True))
     assert len(study_in(tmp_path).directions) == 2 and study_in(tmp_path).trials == []
     assert changes(kept_config(study_in(tmp_path), tmp_path / "out"), plan.config) == []
+
+
+def test_models_of_a_study_in_another_storage_are_not_written_over(tmp_path):
+    run_study(composed(tmp_path, "trials=1", "pruner=none"), RUNNERS + "quadratic")
+    (model,) = (tmp_path / "out/models").glob("*/*")
+    before = model.stat().st_mtime_ns
+    elsewhere = composed(tmp_path, f"storage.path={tmp_path}/other.db", "trials=1", "pruner=none")
+    with pytest.raises(UserError, match="models has those of another one: of another storage"):
+        run_study(elsewhere, RUNNERS + "quadratic")
+    assert model.stat().st_mtime_ns == before
 
 
 def test_a_study_without_trials_that_another_coordinator_runs_keeps_its_config(tmp_path):
