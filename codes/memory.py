@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 UNLIMITED = 2**60  # bytes; cgroups and rlimits write "no limit" as numbers beyond
@@ -28,7 +29,8 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats(self.device)
         elif sys.platform == "linux":
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): reset the peak of the resident set
+            with suppress(OSError):  # not every sandbox has it; the peak is then that of the process
+                Path("/proc/self/clear_refs").write_text("5")  # proc(5): reset the peak of the resident set
 
     def read(self) -> int:
         """Bytes so far."""
@@ -37,7 +39,8 @@ class PeakMemory:
 
             return torch.cuda.max_memory_allocated(self.device)
         if sys.platform == "linux":
-            return _of_table(Path("/proc/self/status"), "VmHWM:") * 1024
+            with suppress(StopIteration):
+                return _of_table(Path("/proc/self/status"), "VmHWM:") * 1024
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -77,7 +80,8 @@ def _cgroups() -> Iterator[Path]:
     In a container, whose own cgroup is the root of what it sees, the path that the kernel tells may not exist; the
     root does.
     """
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    kept = Path("/proc/self/cgroup")  # of kernels that have cgroups
+    for line in kept.read_text().splitlines() if kept.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "memory"):
             root = Path("/sys/fs/cgroup", controllers)

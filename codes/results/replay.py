@@ -32,7 +32,7 @@ defaults:
 def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     """What ``trial`` was trained with: a typed ``TrainRunConfig`` without interpolations, the data's folder excepted.
 
-    Trained with the same number of threads, it gives the same value, as :func:`exactness` says. Its ``device`` is the
+    It has the trial's number of threads, and so gives the same value, as :func:`exactness` says. Its ``device`` is the
     CPU if the trial had one, else ``auto``.
 
     Raises:
@@ -46,6 +46,7 @@ def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
         OmegaConf.update(config, key_of(name), value)
     record = record_of(trial)
     config.seed = record.get("seed", config.seed + trial.number)
+    config.trainer.threads = record.get("threads", config.trainer.threads)
     config.device = "cpu" if record.get("device") == "cpu" else "auto"
     plain = {field.name: _plain(config, field.name) for field in fields(TrainConfig)}
     plain["dataset"]["data_dir"] = _raw(config.dataset)["data_dir"]  # the environment may name another folder by now

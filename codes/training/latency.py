@@ -1,5 +1,6 @@
 """How long predictions take."""
 
+import logging
 import math
 import os
 import random
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ LOCK_FILE = Path("/tmp/codes-latency.lock")  # of the host: TMPDIR differs betwe
 WARM_UP_CALLS = 3
 FEWEST_REPEATS = 5
 LONGEST_SECONDS = 2.0
+PATIENCE, LOOK = 300.0, 0.02  # seconds that others are waited for, and between two looks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,23 @@ def _interquartile_range(values: list[float]) -> float:
     return third - first
 
 
-@contextmanager
-def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
-    """Hold the host's one lock; the operating system frees it when a process dies."""
+def _locks(handle: int) -> bool:
+    """Whether the file is ours now."""
     import fcntl  # POSIX only: imported late, so that everything else works without it
 
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
+    """Hold the host's one lock; the operating system frees it when a process dies.
+
+    One that is stopped (Ctrl-Z, a suspended job) keeps it: after ``PATIENCE`` seconds this goes on without.
+    """
     # Opened for reading: a lock needs no more, and the file may belong to another user.
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -105,7 +121,12 @@ def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
         handle = os.open(path, os.O_RDONLY | os.O_CREAT)
         os.fchmod(handle, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        end = monotonic() + PATIENCE
+        while not _locks(handle):
+            if monotonic() > end:
+                log.warning("%s has been held for %.0f s; measured beside whoever holds it", path, PATIENCE)
+                break
+            sleep(LOOK)
         yield
     finally:
         os.close(handle)

@@ -27,7 +27,8 @@ from codes.tuning.changes import KEPT, STORED, as_text, keep_config
 from codes.tuning.presence import PREFIX
 
 # What a study leaves in its folder. Hydra's own files are those of the present launch.
-RESULTS = ("models", "tracebacks", "*.csv", "*.html", "slot_*.log")
+RESULTS = ("models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml", "trial_*.yaml", "slot_*.log")
+MODELS = ("models", "certified")
 COPIED = (*RESULTS, "*.log", "*.yaml")
 NAMES = ("tuning_id", "study_name", "output_dir")
 PARENTS = ":parent:"  # in keys under which genetic algorithms note numbers of rows of this very study
@@ -175,7 +176,7 @@ def _opened(target: DictConfig, config: DictConfig, database: storage.Database) 
 def _copy_files(source: Path, target: Path) -> None:
     for path in {path for pattern in COPIED for path in source.glob(pattern)}:
         if path.is_dir():
-            shutil.copytree(path, target / path.name, copy_function=_link if path.name == "models" else shutil.copy2)
+            shutil.copytree(path, target / path.name, copy_function=_link if path.name in MODELS else shutil.copy2)
         else:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target / path.name)

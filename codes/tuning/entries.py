@@ -54,13 +54,20 @@ def _read(name: str, entry: Any, config: DictConfig) -> Parameter:
     return _read_range(where, Parameter(name, key, kind, when=when), entry, config)
 
 
+# Trials that differ in one of them could not be compared.
+OF_THE_STUDY = {"surrogate.name", "trainer.target_percentile"}
+OF_THE_STUDY |= {f"dataset.{key}" for key in ("name", "path", "log10_transform", "tolerance")}
+
+
 def _find_key(name: str, config: DictConfig) -> str:
     """Key of the config that ``name`` stands for: an attribute of the surrogate, or a dotted path."""
     key = key_of(name)
     section, _, leaf = key.rpartition(".")
     parent = OmegaConf.select(config, section) if key.split(".")[0] in SECTIONS else None
     known = [str(field) for field in parent] if isinstance(parent, DictConfig) else []
-    if leaf in known and key != "surrogate.name" and not OmegaConf.is_config(OmegaConf.select(config, key)):
+    if key in OF_THE_STUDY:
+        raise UserError(f"{SECTION}.{name}: {key} cannot be tuned, it says what is learned or how that is measured")
+    if leaf in known and not OmegaConf.is_config(OmegaConf.select(config, key)):
         return key
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean {close[0]}? " if close and close[0] != leaf else ""

@@ -32,12 +32,14 @@ STATES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """Who runs a trial, on which device of which model, from which seed: kept with the trial before it starts."""
+    """Who runs a trial, on which device of which model, from which seed, with how many CPU threads: kept with the trial
+    before it starts."""
 
     coordinator: str
     device: str
     hardware: str
     seed: int
+    threads: int | None = None
 
 
 class Ledger:
@@ -67,7 +69,14 @@ class Ledger:
         """Trials that may be claimed now."""
         return self.target - sum(_is_taken(trial) for trial in self.trials())
 
-    def claim(self, device: str, hardware: str, seed: int, held: Mapping[str, Any] | None = None) -> Trial | None:
+    def claim(
+        self,
+        device: str,
+        hardware: str,
+        seed: int,
+        held: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> Trial | None:
         """A new trial, signed, or None while the valid and the running ones fill the budget.
 
         With ``held`` it goes with another one and has these values; None also while a queued trial is to come first.
@@ -84,7 +93,7 @@ class Ledger:
                     dict(held), user_attrs={COMPANION: True}
                 )  # nobody else asks in between; the sampler proposes the rest
             trial = self.study.ask()
-            claim = Claim(self.presence.name, device, hardware, seed + trial.number)
+            claim = Claim(self.presence.name, device, hardware, seed + trial.number, threads)
             trial.set_user_attr(CLAIM, asdict(claim))
             return trial
 

@@ -17,7 +17,7 @@ from codes.tuning.pruners import ParetoHalving
 log = logging.getLogger(__name__)
 
 ACCURACY = ("lae99", "mlae", "mae", "mse")
-MEASURED_LAST = {"inference_time"}  # unknown before a training ends, so that no pruner can follow it
+MEASURED_LAST = {"inference_time"}  # the same at each evaluation, so that a pruner of it alone learns nothing
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -
         )
     if objective.metrics[0] in MEASURED_LAST:
         raise UserError(
-            f"pruner: {name} cannot follow {objective.metrics[0]}, measured after training; set pruner=none"
+            f"pruner: {name} cannot follow {objective.metrics[0]}, which no training improves; set pruner=none"
         )
     if isinstance(pruner, HyperbandPruner):
         _check_hyperband(config.pruner.min_resource, config.pruner.max_resource, config.pruner.reduction_factor)

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler, GPSampler
 
 from codes.errors import UserError
 from codes.limits import check_value, limit_of
-from codes.schema import TuneConfig
+from codes.schema import TrainerConfig, TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
 from codes.tuning.population import Population, read_population
@@ -65,6 +65,8 @@ def plan_study(config: DictConfig) -> Plan:
         check_value(key, config[key], float, limit_of(TuneConfig, key))
     for key in ("max_invalid", "seed"):
         check_value(key, config[key], int, limit_of(TuneConfig, key))
+    for key in ("epochs", "evaluate_every"):
+        check_value(f"trainer.{key}", config.trainer[key], int, limit_of(TrainerConfig, key))
     objective, space = read_objective(config), read_space(config)
     if OmegaConf.select(config, "trials") is None:  # ~trials takes the key away
         OmegaConf.update(config, "trials", "${trial_budget:${search_space}}", force_add=True)

@@ -57,8 +57,9 @@ def test_a_coordinator_elsewhere_may_be_dead(tmp_path):
 
 
 def test_studies_of_one_tuning_id_by_what_they_keep(tmp_path):
-    for words in (["tuning_id=gas"], ["tuning_id=gas", "study_name=mine"], ["tuning_id=gas_v2"]):
-        run_study(composed(tmp_path, "trials=1", "pruner=none", *words), RUNNERS + "quadratic")
+    for index, words in enumerate((["tuning_id=gas"], ["tuning_id=gas", "study_name=mine"], ["tuning_id=gas_v2"])):
+        own = [*words, f"output_dir={tmp_path}/{index}"]
+        run_study(composed(tmp_path, "trials=1", "pruner=none", *own), RUNNERS + "quadratic")
     found = statuses(FileStorageConfig("sqlite", f"{tmp_path}/study.db"), "gas")
     assert {status.name for status in found} == {"gas_MultiONet", "mine"}
 

@@ -62,6 +62,12 @@ def try_to_hold(path, pipe):
         pipe.send("held")
 
 
+def test_a_stopped_process_is_not_waited_for_for_ever(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("codes.training.latency.PATIENCE", 0.1)
+    with host_lock(tmp_path / "lock"), host_lock(tmp_path / "lock"):
+        assert "lock has been held for 0 s; measured beside" in caplog.text
+
+
 def test_one_measurement_at_a_time_per_host_and_a_dead_process_frees_it(tmp_path):
     context, path = multiprocessing.get_context("spawn"), tmp_path / "lock"
     (first, first_end), (second, second_end) = context.Pipe(), context.Pipe()

@@ -70,6 +70,10 @@ REFUSED = {
     "neither": ({"beta": {}}, ["beta", "either", "nothing"]),
     "unknown field": ({"beta": {"low": 0.1, "hihg": 1.0}}, ["beta.hihg", "high"]),
     "not a mapping": ({"beta": 0.1}, ["beta", "0.1", "low and high"]),
+    "what is measured": (
+        {"trainer": {"target_percentile": {"choices": [1, 99]}}},
+        ["trainer.target_percentile cannot be tuned, it says what is learned or how that is measured"],
+    ),
     "unknown attribute": ({"hiden_size": {"low": 1, "high": 2}}, ["hiden_size", "did you mean hidden_size?"]),
     "unknown section": ({"train": {"epochs": {"low": 1, "high": 2}}}, ["train.epochs", "trainer", "dataset"]),
     "a section": ({"dataset": {"generate": {"low": 1, "high": 2}}}, ["dataset.generate"]),
