@@ -65,16 +65,23 @@ def evaluate(
         for part, predicted in predictions(model, split, t):
             errors[part], sums_of_part = slice_errors(predicted, split.x[part], transform)
             sums += sums_of_part
-    means = (sums / split.x.numel()).tolist()
-    if not math.isfinite(means[0]):
+    mlae, mae, mse = (sums / split.x.numel()).tolist()
+    if not math.isfinite(mlae):
         raise Diverged("diverged: a prediction of the evaluation is NaN or infinite")
-    lae = percentile(errors.cpu().numpy().ravel(), target_percentile)
-    return dict(zip(ACCURACY, (lae, *means), strict=True))
+    lae, unit = percentile(errors.cpu().numpy().ravel(), target_percentile), error_unit(transform).item()
+    return dict(zip(ACCURACY, (lae * unit, mlae * unit, mae, mse), strict=True))
+
+
+def error_unit(transform: Transform) -> Tensor:
+    """Power of two below the largest ``error_scale``: in it, errors fit float32 in whatever units the data are."""
+    return 2.0 ** transform.error_scale.max().log2().floor()
 
 
 def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
-    """Errors ``e`` of normalised predictions; the sums [3] of ``e``, of errors in data units, and of their squares."""
-    errors = (predicted - truth).abs_().mul_(transform.error_scale.to(predicted.device, torch.float32))
+    """Errors ``e`` of normalised predictions over ``error_unit``; the sums [3] of them, of errors in data units, and
+    of their squares."""
+    scale = transform.error_scale / error_unit(transform)
+    errors = (predicted - truth).abs_().mul_(scale.to(predicted.device, torch.float32))
     physical = (transform.inverse(predicted.double()) - transform.inverse(truth.double())).abs_()
     return errors, torch.stack((errors.sum(dtype=torch.float64), physical.sum(), physical.square_().sum()))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from codes.data import TensorSplit
+from codes.data import Split, TensorSplit, prepare
 from codes.errors import Diverged
 from codes.surrogates.base import SolverFailure
 from codes.training.evaluation import evaluate, percentile
@@ -47,6 +47,19 @@ def test_metrics_are_those_of_numpy_in_physical_units(log10):
         },
         rel=1e-4,
     )
+
+
+@pytest.mark.parametrize("unit", [1e-50, 1e51])
+def test_metrics_of_linear_data_beyond_float32_are_those_of_numpy(unit):
+    raw = example.dataset()
+    parts = {name: Split(split.trajectories * unit) for name, split in raw.splits()}
+    data = prepare(replace(raw, **parts), example.config().dataset)
+    error = 0.1 * torch.randn(data.test.x.shape, generator=torch.Generator().manual_seed(0))
+    metrics = evaluate(Known(data.test.x, error), data.test, data.t, data.transform, 95)
+    truth, predicted = (data.transform.inverse(x.double()).numpy() for x in (data.test.x, data.test.x + error))
+    absolute = np.abs(predicted - truth)
+    wanted = {"lae99": np.percentile(absolute, 95), "mlae": absolute.mean(), "mae": absolute.mean()}
+    assert metrics == pytest.approx({**wanted, "mse": np.square(absolute).mean()}, rel=1e-4, abs=0)
 
 
 def test_a_perfect_prediction_has_no_error():
