@@ -1,5 +1,6 @@
 """What a dataset is: three splits of trajectories on one time grid, and the rules they obey."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ class Dataset:
     def splits(self) -> Iterator[tuple[str, Split]]:
         """``("train", train), ("test", test), ("val", val)``."""
         return ((name, getattr(self, name)) for name in SPLITS)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all values and their shapes; not of path and labels, which no training depends on."""
+        content = hashlib.sha256()
+        for array in [
+            self.timesteps,
+            *(a for _, split in self.splits() for a in (split.trajectories, split.parameters)),
+        ]:
+            if array is not None:
+                content.update(f"{array.dtype} {array.shape}".encode())
+                for rows in chunks(array):
+                    content.update(np.ascontiguousarray(array[rows]).data)
+        return content.hexdigest()
 
 
 class Shaped(Protocol):

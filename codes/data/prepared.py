@@ -42,6 +42,7 @@ class PreparedData:
     transform: Transform
     labels: tuple[str, ...]
     timesteps: NDArray[np.float64]  # [T] physical
+    fingerprint: str  # of the physical data
 
     def to(self, device: torch.device | str) -> "PreparedData":
         """The same data with all tensors on ``device``."""
@@ -60,6 +61,7 @@ def prepare(dataset: Dataset, config: DatasetConfig, *, overwrite: bool = False)
             split and index; and what ``Transform.fit`` raises.
     """
     _check_positive(dataset, config)
+    fingerprint = dataset.fingerprint()
     transform = Transform.fit(dataset, config)
     splits = {}
     for name, split in dataset.splits():
@@ -69,9 +71,8 @@ def prepare(dataset: Dataset, config: DatasetConfig, *, overwrite: bool = False)
             p = _scaled(dataset, f"{name}_params", split.parameters, transform.parameters, overwrite)
         splits[name] = TensorSplit(x, p)
     t = transform.forward_times(transform.timesteps).float()
-    return PreparedData(
-        dataset.spec, t, transform=transform, labels=dataset.labels, timesteps=dataset.timesteps, **splits
-    )
+    train, test, val = splits.values()
+    return PreparedData(dataset.spec, t, train, test, val, transform, dataset.labels, dataset.timesteps, fingerprint)
 
 
 def _check_positive(dataset: Dataset, config: DatasetConfig) -> None:

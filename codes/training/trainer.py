@@ -176,11 +176,17 @@ class Run(Progress):
             log.info("trainer.resume=true: no checkpoint at %s, the training starts from scratch", checkpoint)
         else:
             state = load_checkpoint(checkpoint)
-            if "row" not in state["optimizer"]:
+            if "row" not in state["optimizer"] or "data" not in state:
                 raise UserError(
                     f"{checkpoint} is of an earlier version of this program; delete it, or set trainer.resume=false"
                 )
             check_same_training(checkpoint, state["config"], determining(self.config))
+            if state["data"] != self.data.fingerprint:
+                raise UserError(
+                    f"trainer.resume=true: {checkpoint} belongs to a training on other data than "
+                    f"dataset.name={self.config.dataset.name} has now; restore them, or start anew with "
+                    "trainer.resume=false"
+                )
             self.restore(state)
             log.info("Resumed from %s after epoch %d", checkpoint, self.epoch)
 
@@ -189,6 +195,7 @@ class Run(Progress):
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         return {
             "config": determining(self.config),
+            "data": self.data.fingerprint,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "history": self.history,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from codes.data import prepare
 from codes.errors import StopTraining, UserError
 from codes.surrogates import products
 from codes.training import train
@@ -141,6 +142,16 @@ def test_another_surrogate_is_refused(tmp_path):
         run(example.config("FullyConnected", "trainer.resume=true"), tmp_path)
 
 
+def test_other_data_under_the_same_name_are_refused(tmp_path):
+    config = example.config("MultiONet", "trainer.checkpoint_every=2")
+    run(config, tmp_path)
+    replaced = example.dataset()
+    replaced.val.trajectories[-1, -1, -1] += 1e-12
+    resumed = replace(config, trainer=replace(config.trainer, resume=True))
+    with pytest.raises(UserError, match=r"other data than dataset\.name=hdf5 has now.*trainer\.resume=false"):
+        train(resumed, prepare(replaced, config.dataset), "cpu", folder=tmp_path, progress=False)
+
+
 def test_what_does_not_enter_the_result_may_change(tmp_path):
     config = example.config("MultiONet", "trainer.checkpoint_every=2")
     first = run(config, tmp_path)
@@ -156,11 +167,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         run(example.config("MultiONet", "trainer.resume=true"), tmp_path)
 
 
-def test_a_checkpoint_from_before_weights_were_one_row_is_refused(tmp_path):
+def without_data(state):
+    del state["data"]
+
+
+def without_a_row(state):
+    state["optimizer"] = {"steps": 8, "groups": [], "parameters": [state["optimizer"]["row"]]}
+
+
+@pytest.mark.parametrize("as_before", [without_data, without_a_row])
+def test_a_checkpoint_of_an_earlier_version_is_refused(as_before, tmp_path):
     run(example.config("MultiONet", "trainer.checkpoint_every=2"), tmp_path)
     path = tmp_path / CHECKPOINT
     state = load_checkpoint(path)
-    state["optimizer"] = {"steps": 8, "groups": [], "parameters": [state["optimizer"]["row"]]}
+    as_before(state)
     save_checkpoint(path, state)
     with pytest.raises(UserError, match=r"of an earlier version.*trainer\.resume=false"):
         run(example.config("MultiONet", "trainer.resume=true"), tmp_path)
