@@ -75,7 +75,8 @@ def fit_scaling(
 
     ``minmax`` maps a column's range to [-1, 1], ``standardise`` its mean to 0 and its standard deviation to 1,
     ``disable`` leaves it alone; all after the logarithm. Without ``per_column`` all columns share one range or one mean
-    and deviation. A constant column (up to rounding) is shifted to 0 and keeps scale 1, which is logged.
+    and deviation. A constant column (up to rounding) is shifted to 0, which is logged; its scale is its magnitude, so
+    that errors are relative to it, but 1 for the constant 0 and under the logarithm.
 
     Raises:
         UserError: ``normalise`` is none of the three.
@@ -97,8 +98,9 @@ def fit_scaling(
     constant |= scale < np.finfo(np.float64).tiny
     if constant.any():
         still = ", ".join(name for name, is_constant in zip(names, constant.tolist(), strict=True) if is_constant)
-        log.info(f"constant in the training split, so its scale stays 1: {still}")
-    return Scaling(torch.where(constant, low, offset), torch.where(constant, ones, scale), log10, floor)
+        log.info(f"constant in the training split, so without a range to be scaled by: {still}")
+    magnitude = ones if log10 else torch.where(low.abs() < np.finfo(np.float64).tiny, ones, low.abs())
+    return Scaling(torch.where(constant, low, offset), torch.where(constant, magnitude, scale), log10, floor)
 
 
 def _extremes(values: NDArray[Any], floor: float | None, per_column: bool) -> tuple[Tensor, Tensor]:

@@ -97,7 +97,8 @@ def check(predictor: Predictor, run: Run) -> float:
     """Largest difference between ``run`` and ``predictor``, in batches of several sizes from where it was trained.
 
     Relative, for each quantity: the largest difference of its values over the largest magnitude of them, as the
-    surrogate computes them (normalised, of logarithms where the data are), since that is where float32 rounds.
+    surrogate computes them (normalised, of logarithms where the data are), since that is where float32 rounds. The
+    magnitude is at least 1, or that of all quantities: a constant is normalised to 0, and predicted as noise around it.
 
     Raises:
         UserError: it is more than ``ALLOWED``, or the original gives up.
@@ -114,9 +115,9 @@ def check(predictor: Predictor, run: Run) -> float:
             raise UserError(f"the exported file gives shape {found.shape} for {wanted.shape}; nothing was written")
         pairs.append([predictor.transform.forward(torch.from_numpy(x)).flatten(0, 1) for x in (found, wanted)])
     found_all, wanted_all = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    largest = (found_all - wanted_all).abs().amax(0) / wanted_all.abs().amax(0).clamp(
-        min=torch.finfo(torch.float64).tiny
-    )
+    magnitude = wanted_all.abs().amax(0)
+    magnitude = magnitude.clamp(min=min(1, magnitude.max().item())).clamp(min=torch.finfo(torch.float64).tiny)
+    largest = (found_all - wanted_all).abs().amax(0) / magnitude
     worst = largest.max().item()
     if not worst <= ALLOWED:  # nor where one of them is NaN
         raise UserError(

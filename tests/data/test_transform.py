@@ -161,13 +161,15 @@ def test_only_the_training_split_is_looked_at():
 
 
 @pytest.mark.parametrize("normalise", ["minmax", "standardise"])
-@pytest.mark.parametrize("log10_transform", [True, False])
-def test_a_constant_quantity_keeps_scale_1_and_is_told(normalise, log10_transform, caplog):
-    x = np.asarray(X) * [1, 0] + [0, 0.1]
+@pytest.mark.parametrize(
+    ("value", "log10_transform", "scale"), [(0.1, True, 1), (-1e-9, False, 1e-9), (0, False, 1), (5e-324, False, 1)]
+)
+def test_a_constant_quantity_is_scaled_by_its_magnitude_and_told(normalise, value, log10_transform, scale, caplog):
+    x = np.asarray(X) * [1, 0] + [0, value]
     with caplog.at_level(logging.INFO):
         transform = fit(x, normalise=normalise, log10_transform=log10_transform)
-    assert caplog.messages == ["constant in the training split, so its scale stays 1: b"]
-    assert transform.error_scale[1] == 1
+    assert caplog.messages == ["constant in the training split, so without a range to be scaled by: b"]
+    assert transform.error_scale[1] == scale
     assert torch.equal(transform.forward(torch.from_numpy(x))[..., 1], torch.zeros(2, 2, dtype=torch.float64))
 
 
@@ -175,7 +177,7 @@ def test_rounding_is_not_blown_up_to_a_signal(caplog):
     x = np.asarray(X, dtype=np.float32)
     x[..., 1] = 1 + np.finfo(np.float32).eps * np.array([[0, 1], [1, 0]])
     with caplog.at_level(logging.INFO):
-        assert fit(x, dtype=np.float32).error_scale[1] == 1
+        assert fit(x, dtype=np.float32).error_scale[1] == x[..., 1].min()
     assert "b" in caplog.text
 
 

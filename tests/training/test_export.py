@@ -6,11 +6,13 @@ import pytest
 import torch
 import yaml
 
+from codes.data import prepare
 from codes.errors import UserError
 from codes.export import main
 from codes.surrogates import SURROGATES, FullyConnected
 from codes.training import load
 from codes.training.export import DESCRIPTION, check, export
+from tests.training import example
 from tests.training.test_artifact import physical, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::codes.errors.OutOfRange")  # states of val
@@ -99,6 +101,18 @@ def test_what_does_not_hold_leaves_no_file(message, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         export(tmp_path, kind)
     assert files(tmp_path) == {"config.yaml", "model.safetensors"}
+
+
+def test_noise_around_a_constant_is_no_difference(tmp_path):
+    raw = example.dataset()
+    for _, split in raw.splits():
+        split.trajectories[..., 1] = 1e-9
+    saved(tmp_path, "FullyConnected", data=prepare(raw, example.config().dataset))
+    predictor = load(tmp_path)
+    for weight in predictor.model.net.rest[-1].parameters():  # as a training leaves them
+        weight[1] *= 1e-6
+    noise = np.array([0, 1e-9 * 1e-7, 0])
+    assert check(predictor, lambda inputs: predictor.predict(*inputs.values()) + noise) < 1e-6
 
 
 def test_a_missing_value_is_a_difference(tmp_path):
