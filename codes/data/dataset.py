@@ -76,6 +76,20 @@ class Shaped(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
 
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """``values`` as an array.
+
+    Raises:
+        UserError: some are masked, or lists of them differ in length; the message begins with ``name``.
+    """
+    if any(map(np.ma.is_masked, values if isinstance(values, list | tuple) else [values])):
+        raise UserError(f"{name} has masked values, which no surrogate knows of; fill them or leave them out")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UserError(f"{name} must be one array, but its rows differ in shape: {error}") from error
+
+
 def chunks(array: NDArray[Any]) -> Iterator[slice]:
     """Slices along the first axis, small enough that float64 copies and masks of one are cheap."""
     step = max(1, _CHUNK // max(1, array[:1].size))
@@ -165,10 +179,11 @@ def split_trajectories(
     The result is ready for ``write_dataset(path, **split_trajectories(trajectories), timesteps=t)``.
 
     Raises:
-        UserError: fractions that are negative or do not add up to 1, a split left empty, parameters of another length.
+        UserError: fractions that are negative or do not add up to 1, a split left empty, parameters of another length,
+            masked values, lists of unequal length.
     """
-    x = np.asarray(trajectories)
-    p = None if parameters is None else np.asarray(parameters)
+    x = as_array("trajectories", trajectories)
+    p = None if parameters is None else as_array("parameters", parameters)
     if min(fractions) < 0 or not np.isclose(sum(fractions), 1):
         raise UserError(f"fractions of train, test and val must be positive and add up to 1, got {fractions}")
     if p is not None and len(p) != len(x):

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codes.data.dataset import ARRAYS, SPLITS, Dataset, Split, check_layout, check_values, warn_if_shared
+from codes.data.dataset import ARRAYS, SPLITS, Dataset, Split, as_array, check_layout, check_values, warn_if_shared
 from codes.errors import UserError
 from codes.schema import DataSpec
 
@@ -78,7 +78,11 @@ def write_dataset(
         UserError: the arrays break a rule, or the file cannot be written.
     """
     given = (train, test, val, train_params, test_params, val_params, timesteps)
-    arrays = {key: _working(array) for key, array in zip(ARRAYS, given, strict=True) if array is not None}
+    arrays = {
+        key: _working(as_array(f"{path}: '{key}'", array))
+        for key, array in zip(ARRAYS, given, strict=True)
+        if array is not None
+    }
     check_layout(str(path), arrays, labels)
     check_values(str(path), arrays, labels)
     warn_if_shared(str(path), arrays)
@@ -149,8 +153,7 @@ def _load(stored: h5py.Dataset) -> NDArray[Any]:
     return array
 
 
-def _working(array: ArrayLike) -> NDArray[Any]:
-    values = np.asarray(array)
+def _working(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(_working_dtype(values.dtype), copy=False) if values.dtype.kind in "fiu" else values
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codes.data.dataset import as_array
 from codes.data.scaling import Scaling
 from codes.device import resolve_device
 from codes.errors import OutOfRange, UserError
@@ -60,7 +61,8 @@ class Predictor:
             the first argument that is a tensor, or an array if none is.
 
         Raises:
-            UserError: a wrong shape, a value that is not finite or has no logarithm, a time outside the grid.
+            UserError: a wrong shape, a value that is complex, masked, not finite or has no logarithm, a time outside
+                the grid.
 
         Warns:
             OutOfRange: once per call, if a state or parameter is beyond those that were seen in training.
@@ -115,8 +117,14 @@ class Predictor:
 
     def _tensor(self, name: str, values: Any) -> Tensor:
         """A float64 tensor of ``values``, all finite, on the predictor's device."""
-        try:
-            tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values, np.float64))
+        if values is None:
+            raise UserError(f"{name}: must be given, but is None")
+        if not isinstance(values, Tensor):
+            values = as_array(f"{name}:", values)
+        if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
+            raise UserError(f"{name}: must be real numbers, but they are complex; take their real part")
+        try:  # a copy, as PyTorch takes neither negative strides nor what cannot be written to
+            tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64, order="C"))
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: must be an array of numbers: {error}") from error
         tensor = tensor.to(self.device, torch.float64)

@@ -166,6 +166,30 @@ def test_broken_datasets_are_refused_alike_on_reading_and_writing(tmp_path, brea
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda x: np.ma.masked_less(x, 1.5), "'train' has masked values"),
+        (lambda x: [np.ma.masked_less(each, 1.5) for each in x], "'train' has masked values"),
+        (lambda x: [x[0], x[1][:-1]], "'train' must be one array, but its rows differ in shape"),
+    ],
+    ids=["masked", "list of masked", "ragged"],
+)
+def test_what_is_no_whole_array_is_refused(path, make, message):
+    given = arrays()
+    given["train"] = make(given["train"])
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        write_dataset(path, **given)
+    with pytest.raises(UserError, match=message.replace("'train'", "trajectories")):
+        split_trajectories(given["train"])
+
+
+def test_an_array_whose_mask_hides_nothing_is_written(path):
+    given = arrays()
+    write_dataset(path, **{key: np.ma.masked_array(array) for key, array in given.items()})
+    np.testing.assert_array_equal(read_dataset(path).train.trajectories, given["train"])
+
+
 def test_one_timestep_is_refused(path):
     given = {key: array[:, :1] for key, array in arrays().items() if key in ("train", "test", "val")}
     with pytest.raises(UserError, match="at least 2 timesteps, 'train' has 1"):

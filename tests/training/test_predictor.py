@@ -118,6 +118,32 @@ def test_many_times_are_predicted_in_slices_too(tmp_path, monkeypatch):
     assert max(sizes) <= 40 and sum(sizes) == whole[..., 0].size
 
 
+def test_arrays_of_any_memory_layout_are_taken(tmp_path):
+    _, data = saved(tmp_path)
+    predictor, (x0, _) = load(tmp_path), physical(data, "train")
+    wanted = predictor.predict(x0, data.timesteps)
+    np.testing.assert_array_equal(predictor.predict(x0[::-1], data.timesteps[::-1]), wanted[::-1, ::-1])
+    np.testing.assert_array_equal(predictor.predict(np.asfortranarray(x0), data.timesteps), wanted)
+    same = predictor.predict(np.broadcast_to(x0[0], x0.shape), np.ma.masked_array(data.timesteps))
+    np.testing.assert_allclose(same, np.broadcast_to(wanted[0], wanted.shape), rtol=1e-5)
+
+
+def test_what_is_no_array_of_real_numbers_is_refused(tmp_path):
+    _, data = saved(tmp_path)
+    predictor, (x0, _) = load(tmp_path), physical(data, "train")
+    refused = {
+        "x0: must be real numbers, but they are complex": (x0 + 0j, data.timesteps),
+        "t: must be real numbers, but they are complex": (x0, torch.ones(3, dtype=torch.complex64)),
+        "x0: has masked values": (np.ma.masked_less(x0, x0.mean()), data.timesteps),
+        "x0: must be one array, but its rows differ in shape": ([[1, 2, 3], [1, 2]], data.timesteps),
+        "t: must be an array of numbers": (x0, ["soon"]),
+        "t: must be given, but is None": (x0, None),
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(UserError, match=message):
+            predictor.predict(*arguments)
+
+
 def test_a_device_that_is_not_here_is_named(tmp_path):
     saved(tmp_path)
     with pytest.raises(UserError, match=r"device 'cuda:99' is not on this machine; choose from cpu"):
