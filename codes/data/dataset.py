@@ -134,7 +134,7 @@ def check_values(name: str, arrays: Mapping[str, NDArray[Any]], labels: Sequence
         for i in np.flatnonzero(np.diff(timesteps) <= 0)[:1]:
             raise UserError(
                 f"{name}: 'timesteps' must increase strictly, "
-                f"but timesteps[{i}] = {timesteps[i]:g} and timesteps[{i + 1}] = {timesteps[i + 1]:g}"
+                f"but timesteps[{i}] = {timesteps[i]:.15g} and timesteps[{i + 1}] = {timesteps[i + 1]:.15g}"
             )
 
 

@@ -78,14 +78,18 @@ class Transform:
         inside = self.covers(t)
         if not inside.all():
             first, last = self.timesteps[0], self.timesteps[-1]
-            raise UserError(f"time {t[~inside][0].item():g} is outside the training range [{first:g}, {last:g}]")
+            time = t[~inside][0].item()
+            raise UserError(f"time {time:.15g} is outside the training range [{first:.15g}, {last:.15g}]")
         return self.scale_times(t)
 
     def covers(self, t: Tensor) -> Tensor:
         """Which of the physical times ``[...]`` lie in the training range."""
-        first, last = self.timesteps.to(t.device)[[0, -1]]
-        slack = torch.finfo(torch.float32).eps  # an end of the range that went through float32 is still inside
-        return (t.double() >= first - slack * first.abs()) & (t.double() <= last + slack * last.abs())
+        ends = self.timesteps.to(t.device)[[0, -1]]
+        slack = torch.finfo(torch.float32).eps * torch.minimum(ends.abs(), ends[1] - ends[0])
+        first, last = ends + slack.maximum(torch.finfo(torch.float64).eps * ends.abs()) * ends.new_tensor([-1, 1])
+        times = t.double()
+        rounded = torch.isin(times, ends.float().double())  # an end that went through float32 is still inside
+        return (times >= first) & (times <= last) | rounded
 
     def scale_times(self, t: Tensor) -> Tensor:
         """``forward_times`` without its check: a time outside counts as the nearest end of the training range."""

@@ -41,7 +41,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         first, last = self.timesteps[[0, -1]]
-        lines = [f"{type(self.model).__name__} on {self.device}, trained for", f"t from {first:g} to {last:g}"]
+        lines = [f"{type(self.model).__name__} on {self.device}, trained for", f"t from {first:.15g} to {last:.15g}"]
         lines += self._x0.describe() + ([] if self._params is None else self._params.describe())
         return "\n  ".join(lines)
 

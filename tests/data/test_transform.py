@@ -245,6 +245,16 @@ def test_times_outside_the_training_range_are_refused(time):
         transform.forward_times(tensor([1.0, time]))
 
 
+def test_times_far_from_zero_are_held_to_their_span():
+    transform = fit(np.ones((1, 3, 1)), [2460000.3, 2460000.31, 2460000.32])
+    ends = tensor([2460000.3, 2460000.32])
+    assert transform.forward_times(ends.float()).tolist() == [0, 0]  # both are 2460000.25
+    assert transform.forward_times(ends + tensor([-1e-10, 1e-10])).tolist() == [0, 1]
+    message = r"time 2460000.33 is outside the training range \[2460000.3, 2460000.32\]"
+    with pytest.raises(UserError, match=message):
+        transform.forward_times(tensor([2460000.33]))
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [

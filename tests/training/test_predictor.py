@@ -1,6 +1,7 @@
 """Predictions beyond what was seen in training, their gradients, and slices of any size."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,12 @@ def test_an_artifact_from_before_ranges_were_kept_says_so(tmp_path):
     predictor = load(tmp_path)
     assert predictor.seen is None and "x0 in an unknown range" in repr(predictor)
     predictor.predict(1000 * physical(data)[0], data.timesteps)
+
+
+def test_times_are_told_in_full(tmp_path):
+    raw = replace(example.dataset(), timesteps=2460000 + np.linspace(0, 0.5, 21))
+    saved(tmp_path, data=prepare(raw, example.config().dataset))
+    assert "t from 2460000 to 2460000.5" in repr(load(tmp_path))
 
 
 def test_a_predictor_says_what_it_was_trained_for(tmp_path):
