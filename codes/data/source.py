@@ -47,11 +47,17 @@ def locate(config: DatasetConfig) -> Path:
     """Path of the dataset's HDF5 file; generates or downloads it at first use.
 
     Raises:
-        UserError: the file does not exist, or the config lacks what its ``source`` needs.
+        UserError: the file does not exist, the config lacks what its ``source`` needs, or names a file with another
+            ``source``.
     """
     sources = {"file": _file, "generate": _generated, "download": _downloaded}
     if config.source not in sources:
         raise UserError(f"dataset.source: '{config.source}' is unknown; choose from {', '.join(sources)}")
+    if config.source != "file" and config.path is not None:
+        raise UserError(
+            f"dataset.path: '{config.path}' would not be read, since dataset.source={config.source}; "
+            "add dataset=hdf5, or leave dataset.path out"
+        )
     return sources[config.source](config)
 
 

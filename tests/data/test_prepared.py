@@ -131,6 +131,14 @@ def test_a_file_that_is_not_there_is_told():
         locate(settings(path="nowhere.h5"))
 
 
+@pytest.mark.parametrize("source", ["generate", "download"])
+def test_a_file_that_would_not_be_read_is_told(tmp_path, source):
+    with pytest.raises(
+        UserError, match=rf"'mine\.h5' would not be read, since dataset\.source={source}; add dataset=hdf5"
+    ):
+        locate(settings(source=source, path="mine.h5", data_dir=str(tmp_path)))
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
