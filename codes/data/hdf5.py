@@ -83,15 +83,16 @@ def write_dataset(
         for key, array in zip(ARRAYS, given, strict=True)
         if array is not None
     }
-    check_layout(str(path), arrays, labels)
-    check_values(str(path), arrays, labels)
+    names = None if labels is None else _names(str(path), labels)
+    check_layout(str(path), arrays, names)
+    check_values(str(path), arrays, names)
     warn_if_shared(str(path), arrays)
     with _writing(Path(path)) as file:
         for key, array in arrays.items():
             file.create_dataset(key, data=array)
         file.attrs["n_train_samples"] = len(arrays["train"])
-        if labels is not None:
-            file.attrs["labels"] = list(labels)
+        if names is not None:
+            file.attrs["labels"] = names
     return Path(path)
 
 
@@ -137,6 +138,16 @@ def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
         if not isinstance(array, h5py.Dataset) or array.shape is None:
             raise UserError(f"{path}: '{key}' is not an array")
     return stored
+
+
+def _names(name: str, labels: Sequence[str]) -> list[str]:
+    """Labels that HDF5 can hold."""
+    if isinstance(labels, str):
+        raise UserError(f"{name}: labels must be a list of names, one per quantity, but is {labels!r}")
+    for label in labels:
+        if not isinstance(label, str) or "\0" in label:
+            raise UserError(f"{name}: labels must be texts without NUL characters, but one is {label!r}")
+    return [str(label) for label in labels]
 
 
 def _labels(file: h5py.File) -> tuple[str, ...] | None:

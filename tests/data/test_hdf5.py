@@ -203,6 +203,26 @@ def test_wrong_number_of_labels_is_refused(path):
         read_spec(store(path, arrays(), labels=list("abcd")))
 
 
+def test_labels_of_numpy_are_written(path):
+    write_dataset(path, **arrays(), labels=np.array(["a", "b", "é"]))
+    assert read_dataset(path).labels == ("a", "b", "é")
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([None, "b", "c"], "labels must be texts without NUL characters, but one is None"),
+        ([["a", "b", "c"]] * 3, "labels must be texts without NUL characters, but one is ['a', 'b', 'c']"),
+        (["a", "b", "c\0"], r"labels must be texts without NUL characters, but one is 'c\x00'"),
+        ("abc", "labels must be a list of names, one per quantity, but is 'abc'"),
+    ],
+)
+def test_what_is_no_label_is_refused(path, labels, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        write_dataset(path, **arrays(), labels=labels)
+    assert not path.exists()
+
+
 def test_the_first_bad_value_is_named_in_a_long_array(path):
     given = arrays()
     given["train"] = np.random.default_rng(1).uniform(size=(60_000, N_TIMESTEPS, N_QUANTITIES))
