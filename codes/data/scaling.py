@@ -78,17 +78,24 @@ def fit_scaling(
     and deviation. A constant column (up to rounding) is shifted to 0, which is logged; its scale is its magnitude, so
     that errors are relative to it, but 1 for the constant 0 and under the logarithm.
 
+    A column that is nowhere above ``floor`` becomes constant, of which a warning is logged.
+
     Raises:
-        UserError: ``normalise`` is none of the three.
+        UserError: ``normalise`` is none of the three, or no column is anywhere above ``floor``.
     """
     if normalise not in NORMALISATIONS:
         raise UserError(f"dataset.normalise: '{normalise}' is unknown; choose from {', '.join(NORMALISATIONS)}")
     n_columns = values.shape[-1]
     zeros, ones = torch.zeros(n_columns, dtype=torch.float64), torch.ones(n_columns, dtype=torch.float64)
     warped = Scaling(zeros, ones, log10, floor)
+    low, high = _extremes(values)
+    if log10 and floor is not None:
+        _check_floor(floor, high, names)
+        low, high = low.clamp(min=floor), high.clamp(min=floor)
     if normalise == "disable":
         return warped
-    low, high = _extremes(values, floor if log10 else None, per_column)
+    if not per_column:
+        low, high = low.min().expand_as(low), high.max().expand_as(high)
     constant = high - low <= 4 * _rounding(values) * torch.maximum(low.abs(), high.abs())
     low, high = warped.warp(low), warped.warp(high)
     if normalise == "minmax":
@@ -103,14 +110,22 @@ def fit_scaling(
     return Scaling(torch.where(constant, low, offset), torch.where(constant, magnitude, scale), log10, floor)
 
 
-def _extremes(values: NDArray[Any], floor: float | None, per_column: bool) -> tuple[Tensor, Tensor]:
+def _extremes(values: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value ``[K]`` of each column."""
     axes = tuple(range(values.ndim - 1))
-    low, high = (torch.from_numpy(reduce(values, axis=axes).astype(np.float64)) for reduce in (np.min, np.max))
-    if floor is not None:
-        low, high = low.clamp(min=floor), high.clamp(min=floor)
-    if not per_column:
-        low, high = low.min().expand_as(low), high.max().expand_as(high)
-    return low, high
+    return torch.from_numpy(values.min(axes).astype(np.float64)), torch.from_numpy(values.max(axes).astype(np.float64))
+
+
+def _check_floor(floor: float, high: Tensor, names: Sequence[str]) -> None:
+    """Tell of columns that a floor makes constant; refuse one that leaves nothing."""
+    if high.max() <= floor:
+        raise UserError(
+            f"dataset.tolerance: the floor under the logarithm is {floor:g}, but no value of the training split is "
+            f"above {high.max():g}; lower it"
+        )
+    below = ", ".join(name for name, highest in zip(names, high.tolist(), strict=True) if highest <= floor)
+    if below:
+        log.warning(f"nowhere above dataset.tolerance={floor:g} in the training split, so constant: {below}")
 
 
 def _moments(values: NDArray[Any], warped: Scaling, per_column: bool) -> tuple[Tensor, Tensor]:

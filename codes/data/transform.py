@@ -1,5 +1,6 @@
 """From physical units to what a surrogate sees, and back."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,8 @@ from codes.data.dataset import Dataset
 from codes.data.scaling import Scaling, fit_scaling
 from codes.errors import UserError
 from codes.schema import DatasetConfig
+
+log = logging.getLogger(__name__)
 
 TIME_SCALES = ("index", "linear", "log10")
 
@@ -33,13 +36,16 @@ class Transform:
         """Statistics of ``dataset.train``; the data must be positive where its logarithm is taken.
 
         Raises:
-            UserError: an unknown choice, a ``tolerance`` that is not positive, or ``time_scale=log10`` from time 0.
+            UserError: an unknown choice, a ``tolerance`` that is not positive or above all data, or
+                ``time_scale=log10`` from time 0.
         """
         floor = config.tolerance
         if floor is not None and not floor > 0:
             raise UserError(f"dataset.tolerance: the floor under the logarithm must be positive, got {floor:g}")
         fit = partial(fit_scaling, normalise=config.normalise, per_column=config.normalise_per_quantity)
         train, log10 = dataset.train, config.log10_transform
+        if floor is not None and not log10:
+            log.warning(f"dataset.tolerance={floor:g} is a floor under the logarithm: of no effect on linear data")
         quantities = fit(train.trajectories, dataset.labels, log10=log10, floor=floor if log10 else None)
         parameters = None
         if train.parameters is not None:

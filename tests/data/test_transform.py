@@ -143,7 +143,7 @@ def test_errors_scale_back_without_the_offset(case):
 def test_serialised_and_back_gives_the_same_bits(case):
     x, choices = case
     params = x[:, 0, :1]
-    transform = fit(x, params=params, log10_transform_params=True, tolerance=1e-9, **choices)
+    transform = fit(x, params=params, log10_transform_params=True, tolerance=float(x.max()) / 2, **choices)
     for state in (json.loads(json.dumps(transform.to_dict())), yaml.safe_load(yaml.safe_dump(transform.to_dict()))):
         again = Transform.from_dict(state)
         assert torch.equal(again.forward(torch.from_numpy(x)), transform.forward(torch.from_numpy(x)))
@@ -184,6 +184,24 @@ def test_rounding_is_not_blown_up_to_a_signal(caplog):
 def test_one_constant_quantity_is_no_constant_over_all(caplog):
     fit(np.asarray(X) * [1, 0], normalise_per_quantity=False)
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("normalise", ["minmax", "standardise", "disable"])
+@pytest.mark.parametrize("per_quantity", [True, False])
+def test_a_floor_above_data_is_told(normalise, per_quantity, caplog):
+    changes = {"log10_transform": True, "normalise": normalise, "normalise_per_quantity": per_quantity}
+    fit(X, tolerance=4, **changes)
+    assert not caplog.messages
+    fit(X, tolerance=5, **changes)
+    assert caplog.messages == ["nowhere above dataset.tolerance=5 in the training split, so constant: a"]
+    message = r"dataset\.tolerance: .* is 1000, but no value of the training split is above 1000; lower it"
+    with pytest.raises(UserError, match=message):
+        fit(X, tolerance=1000, **changes)
+
+
+def test_a_floor_of_linear_data_is_told(caplog):
+    fit(X, tolerance=1e5)
+    assert caplog.messages == ["dataset.tolerance=100000 is a floor under the logarithm: of no effect on linear data"]
 
 
 def test_parameters_are_scaled_one_by_one():
