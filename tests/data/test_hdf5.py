@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from codes.data import read_dataset, read_spec, split_trajectories, write_dataset
+from codes.data.dataset import ARRAYS
 from codes.errors import UserError
 from codes.schema import DataSpec
+from tests.command import ROOT
 
 N_TIMESTEPS, N_QUANTITIES = 5, 3
 
@@ -323,6 +325,17 @@ def test_split_deals_every_trajectory_to_one_split(path):
     assert sorted(dealt) == list(range(100)) and list(dealt) != list(range(100))
     for _, split in dataset.splits():
         np.testing.assert_array_equal(split.trajectories[:, 0, 0], 6 * split.parameters[:, 0])
+
+
+def test_the_page_tells_what_a_file_may_hold_and_how_it_is_scaled(tmp_path, monkeypatch):
+    page = (ROOT / "docs/datasets.md").read_text()
+    named = [*ARRAYS, "labels", "log10_transform", "log10_transform_params", "tolerance", "normalise", "time_scale"]
+    assert [name for name in named if not re.search(rf"`(dataset\.)?{name}`", page)] == []
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    rng = np.random.default_rng(0)
+    exec(example, {"x": rng.uniform(size=(20, 5, 2)), "p": rng.uniform(size=(20, 3)), "t": np.arange(5)})
+    assert read_spec("my.h5") == DataSpec(2, 3, 5)
 
 
 def test_split_depends_on_the_seed_only():
