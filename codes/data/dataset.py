@@ -155,16 +155,19 @@ def locate_value(key: str, index: Sequence[int], labels: Sequence[str] | None = 
 
 
 def warn_if_shared(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Log a warning for ``test`` or ``val`` trajectories that ``train`` holds too: no score on them can be trusted.
+    """Log a warning for trajectories that an earlier one of the splits train, test, val holds too.
 
-    Two trajectories are the same if first state, last state and parameters are equal bit for bit.
+    No score on them can be trusted. Two trajectories are the same if first state, last state and parameters are equal
+    bit for bit.
     """
-    known = set(_fingerprints(arrays, "train"))
-    for split in ("test", "val"):
-        shared = sum(fingerprint in known for fingerprint in _fingerprints(arrays, split))
+    known = {split: set(_fingerprints(arrays, split)) for split in SPLITS}
+    for earlier, split in (("train", "test"), ("train", "val"), ("test", "val")):
+        shared = sum(fingerprint in known[earlier] for fingerprint in _fingerprints(arrays, split))
         if shared:
             n = len(arrays[split])
-            log.warning(f"{name}: {shared} of {n} trajectories of '{split}' are in 'train' too; scores on it flatter")
+            log.warning(
+                f"{name}: {shared} of {n} trajectories of '{split}' are in '{earlier}' too; scores on it flatter"
+            )
 
 
 def split_trajectories(

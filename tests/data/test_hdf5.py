@@ -307,6 +307,13 @@ def test_trajectories_shared_between_splits_are_told(path, caplog):
     assert caplog.messages == 2 * [f"{path}: 2 of 3 trajectories of 'test' are in 'train' too; scores on it flatter"]
 
 
+def test_a_val_that_is_test_is_told(path, caplog):
+    given = arrays()
+    given["val"], given["val_params"] = given["test"], given["test_params"]
+    write_dataset(path, **given)
+    assert caplog.messages == [f"{path}: 3 of 3 trajectories of 'val' are in 'test' too; scores on it flatter"]
+
+
 def test_the_same_states_under_other_parameters_are_not_shared(path, caplog):
     given = arrays()
     given["test"][:] = given["train"][:3]
