@@ -5,6 +5,7 @@ Layout: ``train``, ``test``, ``val`` ``[n, n_timesteps, n_quantities]``; optiona
 the quantities) and ``n_train_samples`` (trajectories in ``train``). The public datasets have it too.
 """
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from codes.data.dataset import ARRAYS, SPLITS, Dataset, Split, as_array, check_l
 from codes.errors import UserError
 from codes.schema import DataSpec
 
+log = logging.getLogger(__name__)
+
 __all__ = ["Dataset", "Split", "read_dataset", "read_spec", "write_dataset"]
 
 
@@ -33,7 +36,8 @@ def read_dataset(path: str | Path) -> Dataset:
     """
     path = Path(path)
     with _reading(path) as file:
-        stored, labels = _stored(path, file), _labels(file)
+        stored, labels = _stored(path, file), _labels(path, file)
+        _warn_of_unknown(path, file)
         spec = check_layout(str(path), stored, labels)
         arrays = {key: _load(array) for key, array in stored.items()}
     check_values(str(path), arrays, labels)
@@ -48,7 +52,7 @@ def read_spec(path: str | Path) -> DataSpec:
     """Shapes of a dataset, checked, without reading its values; raises ``UserError`` as ``read_dataset`` does."""
     path = Path(path)
     with _reading(path) as file:
-        return check_layout(str(path), _stored(path, file), _labels(file))
+        return check_layout(str(path), _stored(path, file), _labels(path, file))
 
 
 def write_dataset(
@@ -108,13 +112,17 @@ def _reading(path: Path) -> Iterator[h5py.File]:
     except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py's words for damage, depending on its place
         if os.access(path, os.R_OK) and not h5py.is_hdf5(path):
             raise UserError(f"{path} is not an HDF5 file") from error
-        advice = "check its permissions" if isinstance(error, PermissionError) else "it may be cut off, get it again"
+        known: dict[type[Exception], str] = {
+            PermissionError: "check its permissions",
+            BlockingIOError: "close it in the program that writes it",
+        }
+        advice = known.get(type(error), "it may be cut off, get it again")
         raise UserError(f"{path} cannot be read: {_reason(error)}; {advice}") from error
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[h5py.File]:
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    beside = path.with_name(f".{uuid.uuid4().hex}.part")  # whatever the length of its name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -150,11 +158,25 @@ def _names(name: str, labels: Sequence[str]) -> list[str]:
     return [str(label) for label in labels]
 
 
-def _labels(file: h5py.File) -> tuple[str, ...] | None:
+def _warn_of_unknown(path: Path, file: h5py.File) -> None:
+    unknown = [key for key in file if key not in ARRAYS and key.startswith((*SPLITS, "time"))]
+    if unknown:
+        log.warning(f"{path}: {', '.join(unknown)} is not read; what is read is {', '.join(ARRAYS)}")
+
+
+def _labels(path: Path, file: h5py.File) -> tuple[str, ...] | None:
     if "labels" not in file.attrs:
         return None
-    labels = np.ravel(file.attrs["labels"])
-    return tuple(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
+    return tuple(_text(path, label) for label in np.ravel(file.attrs["labels"]))
+
+
+def _text(path: Path, label: Any) -> str:
+    try:
+        text = label.decode() if isinstance(label, bytes) else str(label)
+        text.encode()  # h5py hides bytes that are not UTF-8 in surrogates
+    except UnicodeError as error:
+        raise UserError(f"{path}: the label {label!r} is not UTF-8; write the attribute 'labels' again") from error
+    return text
 
 
 def _load(stored: h5py.Dataset) -> NDArray[Any]:

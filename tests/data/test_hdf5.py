@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -312,6 +314,37 @@ def test_a_val_that_is_test_is_told(path, caplog):
     given["val"], given["val_params"] = given["test"], given["test_params"]
     write_dataset(path, **given)
     assert caplog.messages == [f"{path}: 3 of 3 trajectories of 'val' are in 'test' too; scores on it flatter"]
+
+
+def test_an_array_that_is_not_read_is_told(path, caplog):
+    given = {key.removesuffix("s") if "params" in key else key: array for key, array in arrays().items()}
+    assert read_dataset(store(path, {**given, "notes": 1.0})).train.parameters is None
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: test_param, train_param, val_param is not read; what is read is train, test")
+
+
+@pytest.mark.parametrize("dtype", ["S1", h5py.string_dtype()], ids=["fixed", "variable"])
+def test_a_label_that_is_not_utf8_is_told(path, dtype):
+    store(path, arrays(), labels=np.array([b"a", b"b", b"\xe9"], dtype=dtype))
+    with pytest.raises(UserError, match=r"the label .* is not UTF-8; write the attribute 'labels' again"):
+        read_dataset(path)
+
+
+def test_a_file_that_is_being_written_is_told(path):
+    write_dataset(path, **arrays())
+    write = "import sys, h5py; file = h5py.File(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", write, path], stdin=-1, stdout=-1) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="close it in the program that writes it"):
+            read_dataset(path)
+        other.stdin.close()
+
+
+def test_a_file_may_have_the_longest_name(tmp_path):
+    write_dataset(tmp_path / ("a" * 252 + ".h5"), **arrays())
+    with pytest.raises(UserError, match="File name too long"):
+        write_dataset(tmp_path / ("a" * 253 + ".h5"), **arrays())
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_same_states_under_other_parameters_are_not_shared(path, caplog):
