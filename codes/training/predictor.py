@@ -62,7 +62,7 @@ class Predictor:
 
         Raises:
             UserError: a wrong shape, a value that is complex, masked, not finite or has no logarithm, a time outside
-                the grid.
+                the grid, a prediction beyond float32 where the result is float32.
 
         Warns:
             OutOfRange: once per call, if a state or parameter is beyond those that were seen in training.
@@ -84,7 +84,9 @@ class Predictor:
             warnings.warn("; ".join(filter(None, (far, far_too))), OutOfRange, stacklevel=2)
         predicted = predicted.view(*states.shape[:-1], *predicted.shape[1:])
         if getattr(x0, "dtype", None) in (torch.float32, np.float32):
-            predicted = predicted.float()
+            exact, predicted = predicted, predicted.float()
+            beyond = predicted.isinf() & exact.isfinite()
+            _refuse("prediction", exact, beyond, "must fit float32, as x0 is (give it as float64),")
         return predicted.to(tensors[0].device) if tensors else predicted.cpu().numpy()
 
     def _predict(self, x0: Tensor, t: Tensor, p: Tensor | None) -> Tensor:

@@ -151,6 +151,18 @@ def test_what_is_no_array_of_real_numbers_is_refused(tmp_path):
             predictor.predict(*arguments)
 
 
+def test_a_prediction_beyond_float32_is_told(tmp_path):
+    raw = example.dataset()
+    raw.train.trajectories[:] *= 1e38
+    saved(tmp_path, "FullyConnected", data=prepare(raw, example.config().dataset))
+    predictor, x0 = load(tmp_path), np.full(3, 1e38)
+    predictor.model.net.rest[-1].bias[0] += 9
+    assert 4e38 < predictor.predict(x0, [0.0])[0, 0] < np.inf
+    message = r"prediction: must fit float32, as x0 is \(give it as float64\), but is .* at index \[0, 0\]"
+    with pytest.raises(UserError, match=message):
+        predictor.predict(x0.astype(np.float32), [0.0])
+
+
 def test_a_device_that_is_not_here_is_named(tmp_path):
     saved(tmp_path)
     with pytest.raises(UserError, match=r"device 'cuda:99' is not on this machine; choose from cpu"):
