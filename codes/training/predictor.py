@@ -125,8 +125,10 @@ class Predictor:
             values = as_array(f"{name}:", values)
         if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
             raise UserError(f"{name}: must be real numbers, but they are complex; take their real part")
-        try:  # a copy, as PyTorch takes neither negative strides nor what cannot be written to
-            tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64, order="C"))
+        try:
+            if not isinstance(values, Tensor):  # PyTorch takes neither negative strides nor what cannot be written to
+                values = torch.from_numpy(np.require(values, np.float64, ["C", "W"]))
+            tensor: Tensor = values
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: must be an array of numbers: {error}") from error
         tensor = tensor.to(self.device, torch.float64)
