@@ -1,4 +1,4 @@
-"""Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings, so they enforce nothing.
+"""Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings: only `Secrets` refuses.
 
 A parallel launcher sends them to the process of each job, with what ``on_multirun_start`` has set.
 """
@@ -32,6 +32,7 @@ from tqdm import tqdm
 from codes import resolvers, secrets
 from codes.cli import explain
 from codes.device import expand_devices
+from codes.errors import UserError
 from codes.files import write_atomically
 from codes.tuning.tables import table
 
@@ -84,14 +85,19 @@ class Secrets(Callback):
     """Keeps passwords of config files out of the files that Hydra writes, and out of the config that the task gets.
 
     Those of the command line never come this far. Each job of a multirun is composed anew and written before anything
-    is called: there the file is masked as soon as it is written.
+    is called: there the file is masked as soon as it is written. One elsewhere than in ``storage.password`` ends the
+    launch, by the one exception that Hydra lets through.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         secrets.take_from_config(config)
+        try:
+            secrets.refuse_elsewhere(config)
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from error
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        secrets.take_from_config(config)
+        self.on_run_start(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.output_subdir is not None:

@@ -7,10 +7,10 @@ of child processes have none. Only this process's own entry in the process list 
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from codes.errors import UserError
 from codes.files import write_atomically
@@ -49,10 +49,8 @@ def take(arguments: Sequence[str]) -> list[str]:
                 f"warning: {KEY} on the command line is shown by the process list while this runs; "
                 f"set {VARIABLE} or use ~/.pgpass instead\n"
             )
-        elif INSIDE.search(argument) or IN_URL.search(argument):
-            inside = IN_URL.sub("...", key)
-            raise UserError(f"give a password in {VARIABLE} or ~/.pgpass, or as {KEY}=..., not inside of {inside}")
         else:
+            _refuse_inside(key, argument)
             kept.append(argument)
     return kept
 
@@ -67,6 +65,14 @@ def take_from_config(config: DictConfig) -> None:
         config.storage.password = None
 
 
+def refuse_elsewhere(config: DictConfig) -> None:
+    """Raise ``UserError`` for a password that is left in a composed config, for example in an address."""
+    for key, value in _leaves(OmegaConf.to_container(config)):
+        _refuse_inside(key, f"{key}={value}")
+    for key, value in _leaves(OmegaConf.to_container(config.hydra.sweeper, resolve=True), "hydra.sweeper"):
+        _refuse_inside(key, f"{key}={value}")  # which shows its address, also one from the environment
+
+
 def masked(text: str) -> str:
     """YAML without the values of keys that are called ``password``, and without those of addresses."""
     return IN_URL.sub(r"\1***@", IN_YAML.sub(rf"\1 {MASK}", text))
@@ -78,6 +84,24 @@ def mask_files(folder: Path) -> None:
         text = path.read_text()
         if masked(text) != text:
             write_atomically(path, masked(text))
+
+
+def _refuse_inside(key: str, text: str) -> None:
+    if INSIDE.search(text) or IN_URL.search(text):
+        inside = IN_URL.sub("...", key)
+        raise UserError(f"give a password in {VARIABLE} or ~/.pgpass, or as {KEY}=..., not inside of {inside}")
+
+
+def _leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of all that is set; an element of a list has the list's key."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield from _leaves(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for child in node:
+            yield from _leaves(child, key)
+    elif node not in (None, MISSING):
+        yield key, node
 
 
 def _unquoted(value: str) -> str:

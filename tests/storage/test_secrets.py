@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from codes import secrets
 from codes.errors import UserError
-from tests.command import ROOT, SMALL
+from tests.command import ROOT, SMALL, run
 from tests.storage.conftest import remote_config
 
 EXPERIMENT = "# @package _global_\nstorage:\n  password: {secret}\n"
@@ -143,6 +143,29 @@ def test_it_is_refused_where_it_cannot_be_taken_from(argument):
     with pytest.raises(UserError, match=r"storage\.password=") as refused:
         secrets.take([argument])
     assert "sesame" not in str(refused.value)
+
+
+ELSEWHERE = {
+    "an address": "storage: postgresql+psycopg2://me:sesame@localhost:1/db",
+    "of an address": "storage: postgresql+psycopg2://localhost:1/db?user=me&password=sesame",
+    "an address of the environment": "storage: ${oc.env:DATABASE}",
+    "an object": "storage: {_target_: optuna.storages.RDBStorage, url: 'postgresql+psycopg2://me:sesame@localhost:1/db'}",
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_it_is_refused_in_what_a_sweeper_is_composed_of(case, tmp_path):
+    """Before the sweeper shows its address, and before anything is written."""
+    chosen = tmp_path / "mine/hydra/sweeper/own.yaml"
+    chosen.parent.mkdir(parents=True)
+    chosen.write_text(f"defaults: [optuna]\n{ELSEWHERE[case]}\n")
+    arguments = ["-m", "--config-dir", "mine", "hydra/sweeper=own", "surrogate.hidden_size=8,16"]
+    result = run("train.py", *arguments, folder=tmp_path, DATABASE="postgresql+psycopg2://me:sesame@localhost:1/db")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: give a password in PGPASSWORD or ~/.pgpass")
+    assert "not inside of hydra.sweeper.storage" in result.stderr
+    assert "sesame" not in result.stdout + result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_masked_yaml_reads_as_before():
