@@ -87,7 +87,22 @@ class Secrets(Callback):
     Those of the command line never come this far. Each job of a multirun is composed anew and written before anything
     is called: there the file is masked as soon as it is written. One elsewhere than in ``storage.password`` ends the
     launch, by the one exception that Hydra lets through.
+
+    The process of a parallel job gets them with this object, through a pipe of joblib's. Other launchers may send
+    objects in files: theirs have none.
     """
+
+    def __init__(self) -> None:
+        self.by_pipe = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "known": secrets.known() if self.by_pipe else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        known = state.pop("known")
+        self.__dict__.update(state)
+        if known is not None:
+            secrets.know(known)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         secrets.take_from_config(config)
@@ -98,6 +113,7 @@ class Secrets(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.on_run_start(config)
+        self.by_pipe = "joblib" in config.hydra.launcher._target_
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.output_subdir is not None:

@@ -36,6 +36,16 @@ def given() -> str | None:
     return _given[-1] if _given else None
 
 
+def known() -> tuple[list[str], list[str]]:
+    """All that was taken, for ``know`` in another process."""
+    return _environment, _given
+
+
+def know(taken: tuple[list[str], list[str]]) -> None:
+    """Have what ``known`` gave in another process."""
+    _environment[:], _given[:] = taken
+
+
 def take(arguments: Sequence[str]) -> list[str]:
     """``arguments`` without the password; also takes ``PGPASSWORD`` out of the environment, which children inherit."""
     if VARIABLE in os.environ:
