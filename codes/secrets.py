@@ -18,7 +18,7 @@ from codes.files import write_atomically
 KEY = "storage.password"
 VARIABLE = "PGPASSWORD"
 MASK = "'***'"
-IN_YAML = re.compile(r"^(\s*password:) (?!null$|\?\?\?).+$", re.MULTILINE)
+IN_YAML = re.compile(r"^( *)(password:) (?!null$|\?\?\?$).+(\n+\1 .*)*$", re.MULTILINE)  # with lines that it goes on in
 INSIDE = re.compile(r"password['\"]?\s*[:=]")  # of a mapping, a key in quotes or one that is removed
 IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
 
@@ -85,7 +85,7 @@ def refuse_elsewhere(config: DictConfig) -> None:
 
 def masked(text: str) -> str:
     """YAML without the values of keys that are called ``password``, and without those of addresses."""
-    return IN_URL.sub(r"\1***@", IN_YAML.sub(rf"\1 {MASK}", text))
+    return IN_URL.sub(r"\1***@", IN_YAML.sub(rf"\1\2 {MASK}", text))
 
 
 def mask_files(folder: Path) -> None:

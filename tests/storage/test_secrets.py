@@ -172,6 +172,17 @@ def test_it_is_refused_in_what_a_sweeper_is_composed_of(case, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+LONG = ["sesame " * 30, "sesame\n\nsesame\n", " sesame\n  sesame", "sesame ü\x07 " * 20, "sesame" * 30]
+
+
+@pytest.mark.parametrize("password", LONG)
+def test_a_password_of_several_lines_is_masked_to_its_end(password):
+    text = OmegaConf.to_yaml(OmegaConf.create({"storage": {"password": password, "user": "me"}, "note": "x"}))
+    assert OmegaConf.create(secrets.masked(text)) == {"storage": {"password": "***", "user": "me"}, "note": "x"}
+    top = OmegaConf.to_yaml(OmegaConf.create({"password": password, "note": "x"}))  # --cfg job -p storage
+    assert OmegaConf.create(secrets.masked(top)) == {"password": "***", "note": "x"}
+
+
 def test_masked_yaml_reads_as_before():
     text = OmegaConf.to_yaml(OmegaConf.create({"storage": {"password": "a: b", "user": "me"}, "note": None}))
     assert "a: b" not in secrets.masked(text)
