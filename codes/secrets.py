@@ -18,8 +18,9 @@ from codes.files import write_atomically
 KEY = "storage.password"
 VARIABLE = "PGPASSWORD"
 MASK = "'***'"
-IN_YAML = re.compile(r"^( *)(password:) (?!null$|\?\?\?$).+(\n+\1 .*)*$", re.MULTILINE)  # with lines that it goes on in
-INSIDE = re.compile(r"password['\"]?\s*[:=]")  # of a mapping, a key in quotes or one that is removed
+# With the lines in which a value goes on.
+IN_YAML = re.compile(r"^( *)(\w*password:) (?!null$|\?\?\?$).+(\n+\1 .*)*$", re.MULTILINE | re.IGNORECASE)
+INSIDE = re.compile(r"password['\"]?\s*[:=]", re.IGNORECASE)  # of a mapping, a key in quotes or one that is removed
 IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
 
 _environment: list[str] = []

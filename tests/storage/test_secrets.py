@@ -137,6 +137,8 @@ INSIDE = [
     "+storage={'password' : sesame}",
     "~storage.password=sesame",
     "+postgres_config.password=sesame",
+    "+postgres_config={db_user: me, PASSWORD: sesame}",
+    "+hydra.job.env_set.PGPASSWORD=sesame",
     "hydra.sweeper.storage=postgresql://me:sesame@localhost/db",
     "postgresql://me:sesame@localhost/db",
 ]
@@ -181,6 +183,20 @@ def test_a_password_of_several_lines_is_masked_to_its_end(password):
     assert OmegaConf.create(secrets.masked(text)) == {"storage": {"password": "***", "user": "me"}, "note": "x"}
     top = OmegaConf.to_yaml(OmegaConf.create({"password": password, "note": "x"}))  # --cfg job -p storage
     assert OmegaConf.create(secrets.masked(top)) == {"password": "***", "note": "x"}
+
+
+def test_it_is_refused_in_the_environment_that_a_config_file_sets(tmp_path):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/secret.yaml").write_text(
+        "# @package _global_\nhydra: {job: {env_set: {PGPASSWORD: sesame}}}\n"
+    )
+    arguments = ["--config-dir", "mine", "+experiment=secret"]
+    result = run("tune.py", *arguments, folder=tmp_path)
+    assert "not inside of hydra.job.env_set.PGPASSWORD" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    shown = run("tune.py", *arguments, "--cfg", "hydra", folder=tmp_path)
+    assert "PGPASSWORD: '***'" in shown.stdout
+    assert "sesame" not in result.stdout + result.stderr + shown.stdout
 
 
 def test_masked_yaml_reads_as_before():
