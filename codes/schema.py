@@ -171,7 +171,7 @@ class PostgresConfig(StorageConfig):
     password: Optional[str] = field(default=None, repr=False)  # remote; PGPASSWORD and ~/.pgpass come first
     database: str = MISSING
     schema: Optional[str] = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = MISSING
+    sslmode: Optional[Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]] = None  # remote
     connect_timeout: int = limited(COUNT)  # seconds
     pool_size: int = limited(Limit(2))  # connections besides the one that claims trials; Optuna opens two at its start
     retry_for: float = limited(NOT_NEGATIVE)  # seconds that the server may be away in mid-study

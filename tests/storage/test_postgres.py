@@ -78,6 +78,13 @@ def test_where_the_password_comes_from(foreign, config, monkeypatch, tmp_path):
     study_in(replace(config, password=None))
 
 
+def test_the_environment_chooses_sslmode_where_the_config_does_not(config, monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "require")
+    with pytest.raises(UserError, match="does not support SSL"):
+        study_in(config)
+    study_in(replace(config, sslmode="prefer"))
+
+
 @pytest.mark.parametrize("missing", ["database", "database and postgres", "schema", "tables"])
 def test_missing_rights_name_the_lines_that_grant_them(foreign, missing):
     """What the message asks the administrator for is all that is needed."""
