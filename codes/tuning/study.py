@@ -21,7 +21,7 @@ from codes.tuning.plan import Plan, plan_study
 from codes.tuning.record import study_row
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
-from codes.tuning.summary import closing, next_commands, opening, resume_command, write_trials
+from codes.tuning.summary import as_settled, closing, next_commands, opening, resume_command, write_trials
 from codes.tuning.warm_start import enqueue_known
 from codes.tuning.worker import Settings
 
@@ -77,6 +77,7 @@ def run_study(
         storage.opened(settings) as database,
         _present(plan, database, overrides, replan) as (plan, ledger),
     ):
+        overrides = as_settled(overrides, config, plan.config)
         if ledger.is_full():
             emit(f"study {plan.name} is finished, it has {ledger.valid()} valid trials of {ledger.target}")
         else:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial
 
@@ -123,6 +124,15 @@ def train_command(plan: Plan, best: FrozenTrial, overrides: Sequence[str]) -> st
     settled = {**groups, **values}
     kept = [text for text in overrides if _key(text) not in settled and _key(text).split(".")[0] not in ONLY_TUNE]
     return _command("train.py", [*_assignments(groups), *kept, *_assignments(values)])
+
+
+def as_settled(overrides: Sequence[str], composed: DictConfig, settled: DictConfig) -> list[str]:
+    """What was typed, but keys that stay as the study has them with those values."""
+    kept = []
+    for text in overrides:
+        typed, stays = (OmegaConf.select(config, _key(text)) for config in (composed, settled))
+        kept += [text] if typed == stays or OmegaConf.is_config(stays) else _assignments({_key(text): stays})
+    return kept
 
 
 def fine_command(plan: Plan, overrides: Sequence[str]) -> str:

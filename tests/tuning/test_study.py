@@ -36,6 +36,14 @@ def test_a_study_prunes_saves_and_tells(tmp_path, capsys):
     assert "trainer.threads=1" in printed.rpartition("python train.py")[2]
 
 
+def test_commands_to_go_on_with_have_what_the_study_keeps(tmp_path, capsys):
+    run(tmp_path, "quadratic", "trials=2", "pruner=none")
+    typed = ["trials=3", "trainer.epochs=50", "on_config_change=reuse"]
+    run(tmp_path, "quadratic", "pruner=none", *typed, overrides=typed)
+    told = capsys.readouterr().out.partition("trainer.epochs stays 100")[2]
+    assert "python tune.py trainer.epochs=100" in told and "epochs=50" not in told
+
+
 def test_every_outcome_has_its_state_and_only_valid_ones_count(tmp_path):
     study = run(tmp_path, "in_turn", "trials=5", "pruner=none")
     found = [(outcome_of(trial).value, trial.state.name) for trial in study.trials]
