@@ -15,6 +15,7 @@ class MetricInfo:
     description: str
 
 
+ACCURACY = ("lae99", "mlae", "mae", "mse")  # of predictions, in the order in which they are evaluated
 METRICS: dict[str, MetricInfo] = {
     "lae99": MetricInfo("minimize", "dex, or data units without log10_transform", "percentile of the absolute error"),
     "mlae": MetricInfo("minimize", "dex, or data units without log10_transform", "mean of the absolute error"),

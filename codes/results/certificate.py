@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from codes.results.statistics import median_interval, p_independent, p_paired, ratio_of_means, rejected
-from codes.tuning.front import accuracy_of, best_trials, knee, metric_of
+from codes.tuning.front import accuracy_of, best_trials, metric_of, recommended
 from codes.tuning.ledger import outcome_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import VALID, Outcome
@@ -194,7 +194,7 @@ def read_certificate(study: optuna.Study, trials: Sequence[FrozenTrial], objecti
     start = start_of(trials)
     ranked = [trial for trial in best if trial.number in known]
     ranked += [trial for trial in trials if trial.number in known and trial not in best]
-    chosen = (best[0] if objective.is_single else knee(best, objective)).number if best else None
+    chosen = recommended(best, objective).number if best else None
     first = start.number if start is not None else None
     return Certificate(objective, tuple(ranked), accuracies, failed, times, timing, chosen, first)
 

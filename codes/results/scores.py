@@ -7,11 +7,11 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from codes.errors import UserError
+from codes.metrics import ACCURACY
 from codes.results.opening import Kept
 from codes.results.replay import trial_config
 from codes.tuning.ledger import record_of
 from codes.tuning.models import kept_model
-from codes.tuning.objective import ACCURACY
 
 if TYPE_CHECKING:
     from codes.data import PreparedData

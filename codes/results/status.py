@@ -10,13 +10,14 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from codes import storage
+from codes.metrics import ACCURACY
 from codes.results.opening import compose_tune, study_names
 from codes.results.scores import VAL
 from codes.schema import FileStorageConfig, StorageConfig
 from codes.tuning.changes import kept_config
-from codes.tuning.front import best_trials, knee
+from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import counts, outcome_of, record_of
-from codes.tuning.objective import ACCURACY, read_objective
+from codes.tuning.objective import read_objective
 from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.pace import as_time
 from codes.tuning.presence import Presence
@@ -105,7 +106,7 @@ def status_of(study: optuna.Study) -> Status | None:
     leading = best_trials(trials, objective)
     best = ""
     if leading:
-        chosen = leading[0] if objective.is_single else knee(leading, objective)
+        chosen = recommended(leading, objective)
         val = study.user_attrs.get(f"{VAL}{chosen.number}", {})
         pairs = zip(objective.metrics, chosen.values, strict=True)
         best = ", ".join(_score(name, value, val) for name, value in pairs) + f" (trial {chosen.number})"

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from codes.data import TensorSplit, Transform
 from codes.errors import Diverged
+from codes.metrics import ACCURACY
 from codes.surrogates.base import SolverFailure
 from codes.training.batches import chunks
-
-ACCURACY = ("lae99", "mlae", "mae", "mse")
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from codes.data import PreparedData
 from codes.errors import Diverged
-from codes.metrics import direction
+from codes.metrics import ACCURACY, direction
 from codes.schema import TrainConfig
 from codes.surrogates.base import Surrogate
 from codes.surrogates.row import flattened, lay_out
-from codes.training.evaluation import ACCURACY, evaluate
+from codes.training.evaluation import evaluate
 from codes.training.latency import FEWEST_REPEATS, Latency, measure_latency
 from codes.training.optim import Optimizer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from codes.files import write_atomically
-from codes.training.evaluation import ACCURACY
+from codes.metrics import ACCURACY
 from codes.training.progress import TrainResult
 
 HEADER = """\

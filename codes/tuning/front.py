@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial
 
+from codes.metrics import ACCURACY
 from codes.tuning.ledger import outcome_of, record_of
-from codes.tuning.objective import ACCURACY, Objective
+from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome
 
 
@@ -19,6 +20,11 @@ def best_trials(trials: Iterable[FrozenTrial], objective: Objective) -> list[Fro
     if not objective.is_single:
         return pareto_front(trials, objective)
     return sorted(_complete(trials), key=lambda trial: _losses(trial, objective))
+
+
+def recommended(best: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
+    """The trial to go on with, of ``best_trials``: the best of a single objective, the knee of several."""
+    return best[0] if objective.is_single else knee(best, objective)
 
 
 def pareto_front(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:

@@ -10,13 +10,12 @@ from omegaconf import DictConfig
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 
 from codes.errors import UserError
-from codes.metrics import METRICS, direction
+from codes.metrics import ACCURACY, METRICS, direction
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pruners import ParetoHalving
 
 log = logging.getLogger(__name__)
 
-ACCURACY = ("lae99", "mlae", "mae", "mse")
 MEASURED_LAST = {"inference_time"}  # the same at each evaluation, so that a pruner of it alone learns nothing
 
 

@@ -19,7 +19,7 @@ from codes.bounds import Refined, key_of, leaves, refine
 from codes.errors import UserError
 from codes.files import write_atomically
 from codes.tuning.changes import KEPT, kept_config
-from codes.tuning.front import best_trials, knee
+from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome
@@ -132,7 +132,7 @@ def _best(name: str, backend: BaseStorage, objective: Objective) -> FrozenTrial 
             "give the objective of that study, or another fine.study"
         )
     best = best_trials(trials, objective)
-    return (best[0] if objective.is_single else knee(best, objective)) if best else None
+    return recommended(best, objective) if best else None
 
 
 def _was_told(trial: FrozenTrial, objective: Objective) -> bool:

@@ -18,7 +18,7 @@ from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import METRICS
 from codes.schema import TrainRunConfig, TuneConfig
-from codes.tuning.front import best_trials, knee
+from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import Ledger, outcome_of, record_of
 from codes.tuning.models import kept_model
 from codes.tuning.objective import Objective, first_looks
@@ -86,7 +86,7 @@ def closing(ledger: Ledger, plan: Plan) -> str:
     best = best_trials(trials, plan.objective)
     parts = [_spent(trials)]
     if best:
-        chosen = _chosen(best, plan.objective)
+        chosen = recommended(best, plan.objective)
         parameters = [
             (name, f"{value:.6g}" if isinstance(value, float) else as_override(value))
             for name, value in chosen.params.items()
@@ -105,7 +105,7 @@ def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     if best:
         which = "the best hyperparameters" if plan.objective.is_single else "the hyperparameters of the knee"
         lines += [f"train with {which}, score on the held-out split"]
-        lines += [train_command(plan, _chosen(best, plan.objective), overrides)]
+        lines += [train_command(plan, recommended(best, plan.objective), overrides)]
         if plan.config.fine is None:
             lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
             lines += [fine_command(plan, overrides)]
@@ -172,11 +172,6 @@ def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective
         model = f"models/{trial.number}" if is_whole else ""
         writer.writerow([trial.number, ended, *values, *parameters, *kept, model])
     write_atomically(path, text.getvalue())
-
-
-def _chosen(best: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
-    """The trial to go on with."""
-    return best[0] if objective.is_single else knee(best, objective)
 
 
 def _spent(trials: Sequence[FrozenTrial]) -> str:

@@ -14,7 +14,7 @@ from codes.metrics import METRICS
 from codes.results.opening import Kept
 from codes.results.scores import scores
 from codes.tuning.entries import read_space
-from codes.tuning.front import best_trials, knee
+from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.space import Space
@@ -52,7 +52,7 @@ class Findings:
         """The best trial, or the knee of the front; None before there is a result."""
         if not self.best:
             return None
-        return self.best[0] if self.kept.objective.is_single else knee(self.best, self.kept.objective)
+        return recommended(self.best, self.kept.objective)
 
     @cached_property
     def both_scores(self) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from codes.errors import StopTraining, UserError
+from codes.metrics import ACCURACY
 from codes.results.certificate import read_certificate
 from codes.results.report.findings import Findings, ended_as, metrics_of
 from codes.results.report.history import curves, history
@@ -19,7 +20,6 @@ from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
 from codes.results.select import knee_stability
 from codes.tuning.ledger import record_of
-from codes.tuning.objective import ACCURACY
 from codes.tuning.space import as_override
 from codes.tuning.summary import readable
 
