@@ -47,10 +47,13 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Keep the server running inside, and stop it at the end if nobody else uses it."""
+        """Keep the server running inside, and stop it at the end if nobody else uses it.
+
+        Settings of other servers in the environment (PGHOSTADDR, PGSERVICE, ...) do not count meanwhile.
+        """
         refuse_network("storage.data_dir", self.folder, "two hosts would destroy it; choose a folder of this host")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "users", "ab") as users:
+        with _without_client_settings(), open(self.folder / "users", "ab") as users:
             try:
                 with self._changing():
                     fcntl.flock(users, fcntl.LOCK_SH)
@@ -231,6 +234,16 @@ class Server:
             return self._password_file.read_text()
         except FileNotFoundError:
             raise UserError(f"{self.key}: the file password is missing, nothing else opens the server") from None
+
+
+@contextmanager
+def _without_client_settings() -> Iterator[None]:
+    """Without the variables in which libpq looks for whatever it is not told; not all can be told away."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def _is_mine_alone(users: IO[bytes]) -> bool:

@@ -97,6 +97,17 @@ def test_a_stale_process_file_is_no_obstacle(fresh):
         assert postmaster(fresh) != os.getpid()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PGHOSTADDR", "192.0.2.1"), ("PGSSLMODE", "verify-full"), ("PGGSSENCMODE", "require"), ("PGSERVICE", "theirs")],
+)
+def test_settings_of_other_servers_do_not_count(fresh, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with opened(fresh):
+        assert variable not in os.environ
+    assert os.environ[variable] == value
+
+
 def test_keep_running(fresh):
     with opened(replace(fresh, keep_running=True)):
         server = postmaster(fresh)
