@@ -6,13 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from codes import limits
 from codes.errors import UserError
 from codes.schema import FileStorageConfig, PostgresConfig, StorageConfig
 from codes.storage import journal, postgres, sqlite
-from codes.storage.connect import Connect, remote
 from codes.storage.database import Database
 
 
@@ -49,13 +46,7 @@ def _journal(config: FileStorageConfig) -> Iterator[Database]:
 def _postgres(config: PostgresConfig) -> Iterator[Database]:
     if config.mode == "local" and not Path(config.data_dir, "data").is_dir():
         raise UserError(f"storage.data_dir {config.data_dir}: there is no server yet; give the study's storage")
-    if config.mode == "remote":
-        connect = Connect(config, partial(remote, config))
-        try:
-            connect().close()
-        except psycopg2.OperationalError as error:
-            raise UserError(f"storage {connect.address()}: {' '.join(str(error).split())}") from error
-    with postgres.opened(config) as database:
+    with postgres.opened(config, create=False) as database:
         yield database
 
 

@@ -45,10 +45,12 @@ class PatientStorage(LeanStorage):
     which a further attempt finds out. Optuna's cache lies above, in ``_CachedStorage``.
     """
 
-    def __init__(self, engine_kwargs: dict[str, Any], patience: float, revive: Callable[[], None]) -> None:
+    def __init__(
+        self, engine_kwargs: dict[str, Any], patience: float, revive: Callable[[], None], create: bool = True
+    ) -> None:
         self.patience, self.revive = patience, revive
         self.tried: set[str] = set()  # marks of trials that an attempt was made to make
-        super().__init__(URL, engine_kwargs=engine_kwargs)
+        super().__init__(URL, engine_kwargs=engine_kwargs, skip_table_creation=not create)
 
     def patiently(self, attempt: Callable[[], Any]) -> Any:
         return patiently(attempt, self.patience, self.revive)

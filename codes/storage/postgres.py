@@ -28,20 +28,22 @@ DRIVER = "postgresql+psycopg2://"  # no address: `Connect` knows it, so no URL c
 
 
 @contextmanager
-def opened(config: PostgresConfig) -> Iterator[Database]:
+def opened(config: PostgresConfig, create: bool = True) -> Iterator[Database]:
     """The database that ``config`` describes; made, with its schema and tables, where that is allowed.
+
+    Without ``create`` nothing is made, and what is missing is an error.
 
     Raises ``UserError`` naming the server when it cannot be reached or entered, lacks rights or room, or stays away
     for longer than ``config.retry_for`` in mid-study.
     """
     if config.mode == "remote":
-        with _opened(config, Connect(config, partial(remote, config)), lambda: None) as database:
+        with _opened(config, Connect(config, partial(remote, config)), lambda: None, create) as database:
             yield database
         return
     from codes.storage.server import Server  # for Unix only
 
     server = Server(config)
-    with server.running(), _opened(config, Connect(config, server.connection), server.ensure) as database:
+    with server.running(), _opened(config, Connect(config, server.connection), server.ensure, create) as database:
         yield database
 
 
@@ -56,14 +58,15 @@ def serving(config: StorageConfig) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]) -> Iterator[Database]:
+def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None], create: bool) -> Iterator[Database]:
     with _named_errors(connect):
-        _make_database(connect)
+        if create:
+            _make_database(connect)
         _check_room(config, connect)
         claims = Claims(_engine(connect, 1, config.retry_for), config.schema or "", config.retry_for, revive)
         try:
             with claims.claiming("", "tables"):  # two processes that create the same tables crash each other
-                storage = _storage(config, connect, revive)
+                storage = _storage(config, connect, revive, create)
             try:
                 claiming = partial(claims.claiming, "study")
                 yield Database(storage, claiming, connect.address(), of_one_host=config.mode == "local")
@@ -73,10 +76,17 @@ def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]
             claims.close()
 
 
-def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None]) -> PatientStorage:
-    _make_schema(connect)
+def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None], create: bool) -> PatientStorage:
+    if create:
+        _make_schema(connect)
+    elif not _has_tables(connect):
+        raise UserError(
+            f"storage {connect.address()}: there are no studies in this database; "
+            "give the study's storage.database and storage.schema"
+        )
+    settings = _engine_settings(connect, config.pool_size, config.retry_for)
     try:
-        return PatientStorage(_engine_settings(connect, config.pool_size, config.retry_for), config.retry_for, revive)
+        return PatientStorage(settings, config.retry_for, revive, create)
     except sqlalchemy.exc.ProgrammingError as error:
         if not isinstance(error.orig, errors.InsufficientPrivilege):
             raise
@@ -135,6 +145,13 @@ def _make_schema(connect: Connect) -> None:
         except errors.InsufficientPrivilege as error:
             request = f"CREATE SCHEMA {_quoted(connect.schema)} AUTHORIZATION {_quoted(connect.user())};"
             raise _ask_for(connect, "there is no such schema, and it may not be made", request) from error
+
+
+def _has_tables(connect: Connect) -> bool:
+    """Whether Optuna's tables are there, with the two that it makes even where it is told to make none."""
+    with connect.session() as cursor:
+        cursor.execute("SELECT to_regclass('version_info'), to_regclass('alembic_version')")
+        return None not in (cursor.fetchone() or (None,))
 
 
 def _check_room(config: PostgresConfig, connect: Connect) -> None:

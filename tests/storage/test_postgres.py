@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from psycopg2 import sql
 
 from codes.errors import UserError
-from codes.storage import opened
+from codes.storage import existing, opened
 from codes.storage.connect import Connect, remote
 from tests.storage.conftest import administrator, remote_config
 from tests.storage.proxy import Proxy
@@ -102,6 +102,29 @@ def test_missing_rights_name_the_lines_that_grant_them(foreign, missing):
         study_in(config)
         cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
         cursor.execute(f'DROP DATABASE "{config.database}" WITH (FORCE)')
+
+
+def test_who_only_reads_makes_nothing(foreign, config):
+    """A database, a schema and tables that are not there are an error, not an empty storage."""
+    database = config.database
+    for says in (f'database "{database}" does not exist', "there are no studies in this database"):
+        with pytest.raises(UserError, match=says), existing(replace(config, schema="typo")):
+            pass
+        with administrator(foreign) as cursor:
+            cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", (database,))
+            assert cursor.fetchone() == ((1,) if "studies" in says else (0,))
+            if "exist" in says:
+                cursor.execute(f"CREATE DATABASE {database}")
+    with administrator(foreign, database) as cursor:
+        cursor.execute("SELECT to_regnamespace('typo')")
+        assert cursor.fetchone() == (None,)
+    study_in(config)
+    with guest(foreign, database=database) as (cursor, reader):
+        with administrator(foreign, database) as there:
+            there.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+        with existing(reader) as opened_again:
+            assert optuna.get_all_study_names(opened_again.storage) == [ODD]
+        cursor.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def test_an_unreachable_server_is_named(config):
