@@ -33,7 +33,7 @@ def patiently(attempt: Callable[[], Result], patience: float, revive: Callable[[
             if not is_passing(error) or time.monotonic() > end:
                 raise
             if number == 0:
-                log.warning("the database does not answer; trying again for %.0f s (%s)", patience, first_cause(error))
+                log.warning("the database cannot do that now; trying again for %.0f s (%s)", patience, cause(error))
         time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**number))
         revive()
     raise AssertionError("count() does not end")
@@ -44,9 +44,10 @@ def is_passing(error: BaseException) -> bool:
     return any(isinstance(link, sqlalchemy.exc.DBAPIError) and _is_lost(link) for link in _chain(error))
 
 
-def first_cause(error: BaseException) -> str:
-    """Last link of the chain of causes, in one line."""
-    return " ".join(str(list(_chain(error))[-1]).split())
+def cause(error: BaseException) -> str:
+    """What the database or its driver said, in one line."""
+    said = [link.orig for link in _chain(error) if isinstance(link, sqlalchemy.exc.DBAPIError)]
+    return " ".join(str(said[-1]).split())
 
 
 def _is_lost(error: sqlalchemy.exc.DBAPIError) -> bool:

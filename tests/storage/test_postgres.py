@@ -1,17 +1,20 @@
 """PostgreSQL: somebody else's server, entered with the least rights and left in the middle of a study."""
 
+import re
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import optuna
 import psycopg2
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 from psycopg2 import sql
 
 from codes.errors import UserError
-from codes.storage import existing, opened
+from codes.storage import existing, opened, patience
 from codes.storage.connect import Connect, remote
+from codes.storage.patience import patiently
 from tests.storage.conftest import administrator, remote_config
 from tests.storage.proxy import Proxy
 
@@ -185,6 +188,40 @@ def test_a_connection_that_breaks_after_the_commit_changes_nothing(foreign, conf
         assert (only.state, only.value, only.intermediate_values) == (TrialState.COMPLETE, 1.0, {0: 1.0})
         assert only.user_attrs == {"claim": "mine"}
         assert ("x" in only.params) and (step != "take" or only.params["x"] == 0.25)
+
+
+def test_what_is_waited_for_is_said(foreign, config, caplog):
+    """A server that is away, and one that takes no writes, as a standby until it has taken over."""
+    study_in(config)
+    ports = [config.port]
+    connect = Connect(config, lambda: {**remote(config), "password": config.password, "port": ports[-1]})
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect, pool_pre_ping=True)
+
+    def vanish():
+        with engine.connect() as connection:
+            pid = connection.execute(sqlalchemy.text("SELECT pg_backend_pid()")).scalar()
+        with administrator(foreign) as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        ports.append(1)
+
+    def only_reads(answer):
+        with administrator(foreign) as cursor:
+            cursor.execute(f"ALTER DATABASE {config.database} SET default_transaction_read_only = {answer}")
+        engine.dispose()  # it counts for new connections
+
+    def write():
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE new (x int)"))
+
+    vanish()
+    patiently(lambda: engine.connect().close(), 60, revive=lambda: ports.append(config.port))
+    only_reads("on")
+    patiently(write, 60, revive=lambda: only_reads("off"))
+    engine.dispose()
+    away, reading = (record.getMessage() for record in caplog.records if record.name == patience.__name__)
+    assert re.search(r"for 60 s \(.*refused.*\)", away)
+    assert reading.endswith("for 60 s (cannot execute CREATE TABLE in a read-only transaction)")
+    assert "does not answer" not in reading
 
 
 def test_what_ends_the_connection_of_a_vanished_host(config):
