@@ -92,6 +92,15 @@ def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None
             raise
         request = f"GRANT USAGE, CREATE ON SCHEMA {_quoted(config.schema or 'public')} TO {_quoted(connect.user())};"
         raise _ask_for(connect, "may not make tables", request) from error
+    except StorageInternalError as error:  # of the first look into tables that are there
+        if not isinstance(getattr(error.__cause__, "orig", None), errors.InsufficientPrivilege):
+            raise
+        schema, user = _quoted(config.schema or "public"), _quoted(connect.user())
+        request = (
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {user}; "
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {user};"
+        )
+        raise _ask_for(connect, "may not use the tables of another role", request) from error
     except RuntimeError as error:
         raise UserError(f"storage {connect.address()}: {error}") from error
 

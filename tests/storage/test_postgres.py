@@ -107,6 +107,19 @@ def test_missing_rights_name_the_lines_that_grant_them(foreign, missing):
         cursor.execute(f'DROP DATABASE "{config.database}" WITH (FORCE)')
 
 
+def test_tables_of_somebody_else(foreign, config):
+    """What the message asks for is enough for a study."""
+    study_in(config)
+    with guest(foreign, database=config.database) as (cursor, guests):
+        with pytest.raises(UserError, match="may not use the tables of another role") as refused:
+            study_in(guests)
+        with administrator(foreign, config.database) as there:
+            there.execute(str(refused.value).splitlines()[-1])
+        with opened(guests) as database:
+            optuna.create_study(storage=database.storage).optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
+        cursor.execute(f"DROP DATABASE {config.database} WITH (FORCE)")
+
+
 def test_who_only_reads_makes_nothing(foreign, config):
     """A database, a schema and tables that are not there are an error, not an empty storage."""
     database = config.database
