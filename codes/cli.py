@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig
@@ -79,6 +80,10 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_config(error)
+    if isinstance(error, yaml.YAMLError):  # without its text, which may be a password
+        mark = getattr(error, "problem_mark", None)
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+        return f"{place}: is no YAML; put text with special characters in quotes"
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
         return explain(error.__cause__)
     if isinstance(error, OSError):

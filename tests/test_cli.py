@@ -97,6 +97,21 @@ def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, dat
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
 
 
+@pytest.mark.parametrize("text", ["@sesame", "[sesame", "'sesame", "a: sesame", "*sesame"])
+@pytest.mark.parametrize("command", [[str(ROOT / "train.py")], ["-m", "codes.status"]], ids=["train", "status"])
+def test_a_config_file_that_is_no_yaml(command, text, tmp_path):
+    """Its place is told, not its text, which may be a password."""
+    own = tmp_path / "mine/experiment/own.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"# @package _global_\nstorage:\n  password: {text}\n")
+    typed = [sys.executable, *command, "--config-dir", "mine", "+experiment=own"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(typed, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert re.fullmatch(rf"error: {own}, line [34]: is no YAML; put text .* in quotes\n", result.stderr)
+    assert "sesame" not in result.stdout
+
+
 def test_multirun_trains_each_surrogate_with_each_seed(tmp_path, data_dir):
     arguments = ["-m", "surrogate=MultiONet,FullyConnected", "seed=1,2"]
     result = run("train.py", *arguments, *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
