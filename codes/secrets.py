@@ -21,6 +21,7 @@ MASK = "'***'"
 # With the lines in which a value goes on.
 IN_YAML = re.compile(r"^( *)(\w*password:) (?!null$|\?\?\?$).+(\n+\1 .*)*$", re.MULTILINE | re.IGNORECASE)
 INSIDE = re.compile(r"password['\"]?\s*[:=]", re.IGNORECASE)  # of a mapping, a key in quotes or one that is removed
+ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")  # Hydra's ESC
 IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
 
 _environment: list[str] = []
@@ -116,6 +117,6 @@ def _leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _unquoted(value: str) -> str:
-    """Value of an override, whose quotes are not part of it."""
+    """Text that Hydra would read: without its quotes, or without the backslashes before special characters."""
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1].replace(f"\\{value[0]}", value[0]) if quoted else value
+    return value[1:-1].replace(f"\\{value[0]}", value[0]) if quoted else ESCAPED.sub(r"\1", value)

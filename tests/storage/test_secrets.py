@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from codes import secrets
@@ -129,6 +130,9 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
     for spelling in ("storage.password=a b", "+storage.password='a b'", '++storage.password="a b"'):
         assert secrets.take(["trials=2", spelling]) == ["trials=2"]
         assert secrets.given() == "a b"
+    for spelling in (r"storage.password=a\,b\=c\\\ d\e", r"storage.password='a,b=c\ d\e'"):
+        secrets.take([spelling])
+        assert secrets.given() == OverridesParser.create().parse_override(spelling).value() == r"a,b=c\ d\e"
     assert "PGPASSWORD" in capsys.readouterr().err
 
 
