@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -18,6 +19,9 @@ from codes import secrets
 from codes.errors import StopTraining, UserError
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
+TYPED = re.compile(
+    r"(use \+storage\.[^=]*)=.*"
+)  # a key of the storage that there is not: it may be a mistyped password
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
@@ -95,7 +99,7 @@ def _explain_config(error: Exception) -> str:
     """Hydra's message with its cause, and the keys to choose from where a key is unknown."""
     if str(error).startswith(OF_A_RESOLVER):  # which has said all that there is to say
         return str(error).removeprefix(OF_A_RESOLVER).partition("\n    full_key")[0]
-    lines = [str(error)]
+    lines = [TYPED.sub(r"\1=...", str(error))]
     cause = error.__cause__
     if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause))

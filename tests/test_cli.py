@@ -78,6 +78,7 @@ BAD_INPUT = [
     ("tune.py", ["surrogate.momentum=1.5"], ["error: surrogate.momentum", "less than 1", "1.5"]),
     ("tune.py", ["trainer.batch_size=0"], ["error: trainer.batch_size", "0"]),
     ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
+    ("tune.py", ["storage=postgres", "storage.pasword=x"], ["use +storage.pasword=...\n", "mean: 'password'"]),
     ("tune.py", ["tuning_id=../x"], ["error: tuning_id", "one folder", "'../x'"]),
     ("tune.py", ["tuning_id=/tmp/x", "storage=journal"], ["error: tuning_id", "'/tmp/x'"]),
     ("tune.py", ["tuning_id='a\nb'"], ["error: tuning_id", r"'a\nb'"]),
