@@ -19,9 +19,7 @@ from codes import secrets
 from codes.errors import StopTraining, UserError
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
-TYPED = re.compile(
-    r"(use \+storage\.[^=]*)=.*"
-)  # a key of the storage that there is not: it may be a mistyped password
+TYPED = re.compile(r"(use \+storage\.[^=]*)=.*")  # of a key that there is not: perhaps a mistyped password
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
