@@ -1,7 +1,7 @@
 """What the tests have in common, set before any of them imports PyTorch.
 
-A shell without job control (``pytest &`` in a script) starts its jobs deaf to Ctrl-C, and so all that they start. Tests
-press it, so everything that they start hears it, as in the foreground.
+A shell without job control (``pytest &`` in a script) starts its jobs deaf to Ctrl-C, ``nohup`` to the end of the
+terminal, and so all that they start. Tests send both, so everything that they start hears them, as in the foreground.
 
 Each process has one CPU thread unless ``OMP_NUM_THREADS`` says otherwise: with two processes that both take all cores,
 threads wait for each other, and trainings take three times as long.
@@ -20,6 +20,8 @@ MEMORY, ROOM = Path("/dev/shm"), 8 * 2**30  # bytes; the tests need a fraction o
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     os.environ["TMPDIR"] = str(MEMORY)
