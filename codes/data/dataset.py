@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,9 +161,10 @@ def warn_if_shared(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     No score on them can be trusted. Two trajectories are the same if first state, last state and parameters are equal
     bit for bit.
     """
-    known = {split: set(_fingerprints(arrays, split)) for split in SPLITS}
-    for earlier, split in (("train", "test"), ("train", "val"), ("test", "val")):
-        shared = sum(fingerprint in known[earlier] for fingerprint in _fingerprints(arrays, split))
+    found = {split: list(_fingerprints(arrays, split)) for split in SPLITS}
+    for earlier, split in combinations(SPLITS, 2):
+        known = set(found[earlier])
+        shared = sum(fingerprint in known for fingerprint in found[split])
         if shared:
             n = len(arrays[split])
             log.warning(

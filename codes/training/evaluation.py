@@ -58,29 +58,30 @@ def evaluate(
     Memory: one float32 per element of the split, and one slice of predictions. Raises ``Diverged`` where a prediction
     is NaN or infinite or an ODE solver gives up.
     """
+    unit = error_unit(transform)
+    scale = (transform.error_scale / unit).to(split.x.device, torch.float32)
     errors = torch.empty(split.x.shape, dtype=torch.float32, device=split.x.device)
     sums = torch.zeros(3, dtype=torch.float64, device=split.x.device)
     with inference(model), divergence():
         for part, predicted in predictions(model, split, t):
-            errors[part], sums_of_part = slice_errors(predicted, split.x[part], transform)
+            errors[part], sums_of_part = slice_errors(predicted, split.x[part], transform, scale)
             sums += sums_of_part
     mlae, mae, mse = (sums / split.x.numel()).tolist()
     if not math.isfinite(mlae):
         raise Diverged("diverged: a prediction of the evaluation is NaN or infinite")
-    lae, unit = percentile(errors.cpu().numpy().ravel(), target_percentile), error_unit(transform).item()
+    lae = percentile(errors.cpu().numpy().ravel(), target_percentile)
     return dict(zip(ACCURACY, (lae * unit, mlae * unit, mae, mse), strict=True))
 
 
-def error_unit(transform: Transform) -> Tensor:
+def error_unit(transform: Transform) -> float:
     """Power of two below the largest ``error_scale``: in it, errors fit float32 in whatever units the data are."""
-    return 2.0 ** transform.error_scale.max().log2().floor()
+    return 2.0 ** math.floor(math.log2(transform.error_scale.max().item()))
 
 
-def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
-    """Errors ``e`` of normalised predictions over ``error_unit``; the sums [3] of them, of errors in data units, and
-    of their squares."""
-    scale = transform.error_scale / error_unit(transform)
-    errors = (predicted - truth).abs_().mul_(scale.to(predicted.device, torch.float32))
+def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Errors of normalised predictions times ``scale`` [Q]; the sums [3] of them, of errors in data units, and of their
+    squares."""
+    errors = (predicted - truth).abs_().mul_(scale)
     physical = (transform.inverse(predicted.double()) - transform.inverse(truth.double())).abs_()
     return errors, torch.stack((errors.sum(dtype=torch.float64), physical.sum(), physical.square_().sum()))
 

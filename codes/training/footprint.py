@@ -87,7 +87,7 @@ def _evaluate_slice(model: surrogates.Surrogate, data: PreparedData) -> None:
     p = None if data.test.p is None else data.test.p[part]
     split = TensorSplit(data.test.x[part], p)
     with inference(model):
-        slice_errors(model(split.x[:, 0], data.t, p), split.x, data.transform)
+        slice_errors(model(split.x[:, 0], data.t, p), split.x, data.transform, data.transform.error_scale.float())
 
 
 class Allocations(TorchDispatchMode):
