@@ -182,6 +182,17 @@ def test_an_interrupt_settles_the_running_trial_and_tells_how_to_go_on(signal_nu
     assert is_gone(worker)
 
 
+def test_a_batch_systems_signal_to_a_worker_costs_no_trial(start, tmp_path):
+    hold(tmp_path)
+    study = start("held_before_its_result", "trials=1", "pruner=none")
+    (worker,) = held_workers(tmp_path)
+    os.kill(worker, signal.SIGTERM)  # its coordinator's comes later, or never
+    release(tmp_path)
+    _, err = finish(study)
+    assert study.returncode == 0, err
+    assert outcomes(tmp_path) == {"complete": 1}
+
+
 def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
     hold(tmp_path)
     study = start("held", "trials=3")
