@@ -257,6 +257,15 @@ OF_A_MEMBER = (
     *("surrogate.learning_rate", "surrogate.regularization_factor", "surrogate.optimizer", "surrogate.momentum"),
     *("surrogate.scheduler", "surrogate.poly_power", "surrogate.eta_min", "surrogate.loss", "surrogate.beta"),
 )
+# What is read with one value of another key only, so that without that value it makes no difference.
+READ_WITH: dict[str, tuple[str, object]] = {
+    "surrogate.momentum": ("surrogate.optimizer", "sgd"),
+    "surrogate.poly_power": ("surrogate.scheduler", "poly"),
+    "surrogate.eta_min": ("surrogate.scheduler", "cosine"),
+    "surrogate.beta": ("surrogate.loss", "smooth_l1"),
+    "surrogate.coeff_width": ("surrogate.coeff_network", True),
+    "surrogate.coeff_layers": ("surrogate.coeff_network", True),
+}
 SURROGATE_SCHEMAS: dict[str, type[SurrogateConfig]] = {
     "MultiONet": MultiONetConfig,
     "FullyConnected": FullyConnectedConfig,

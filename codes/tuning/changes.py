@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from codes.bounds import key_of, leaves
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.schema import READ_WITH
 from codes.tuning.space import SECTION, as_override
 from codes.tuning.tables import table
 
@@ -160,13 +161,13 @@ def _quoted(value: Any) -> str:
 
 def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -> Callable[[str], Class]:
     """Class of a key that differs, in the light of the others."""
-    before, after = tuned_keys(stored), tuned_keys(new)
+    before, after = conditions(stored), conditions(new)
     objective = any(key.startswith("objective.") for key in differing)
 
     def classify(key: str) -> Class:
-        if _under(key, HARMLESS) or (before.get(key) == after.get(key) == "always"):
-            return Class.HARMLESS  # the second: every trial samples it, its value in the config is never read
-        if _under(key, (SECTION,)) or (key in before and key not in after) or after.get(key) == "always":
+        if _under(key, HARMLESS) or not (_reads(key, stored, before) or _reads(key, new, after)):
+            return Class.HARMLESS
+        if _under(key, (SECTION,)) or (key in before and key not in after) or after.get(key, False) is None:
             return Class.COMPATIBLE
         if key == "slot.population" or (_under(key, ("sampler",)) and not objective):
             return Class.COMPATIBLE  # the default sampler follows the choice of the objective
@@ -175,10 +176,26 @@ def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -
     return classify
 
 
-def tuned_keys(config: DictConfig) -> dict[str, str]:
-    """Keys of the config that are tuned, always or under a condition."""
+def conditions(config: DictConfig) -> dict[str, Any]:
+    """Keys of the config that are tuned, with their conditions as they are written; None, always."""
     tree: Any = OmegaConf.to_container(config[SECTION], resolve=False)
-    return {key_of(name): "always" if entry.get("when") is None else "sometimes" for name, entry in leaves(tree)}
+    return {key_of(name): entry.get("when") for name, entry in leaves(tree)}
+
+
+def _reads(key: str, config: DictConfig, tuned: Mapping[str, Any]) -> bool:
+    """Whether a trial may depend on the value that ``key`` has in ``config``, which tunes those in ``tuned``."""
+    if key not in READ_WITH:
+        return tuned.get(key, True) is not None
+    other, value = READ_WITH[key]
+    wanted = f"${{{other}}}" if value is True else f"${{eq:${{{other}}},{value}}}"
+    is_sampled_where_read = key in tuned and tuned[key] in (None, wanted)
+    return not is_sampled_where_read and (other in tuned or is_read(key, config))
+
+
+def is_read(key: str, config: DictConfig) -> bool:
+    """Whether a training with ``config`` depends on ``key``."""
+    other, value = READ_WITH.get(key, (None, None))
+    return other is None or OmegaConf.select(config, other) == value
 
 
 def _under(key: str, sections: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from codes.bounds import key_of
-from codes.tuning.changes import tuned_keys
+from codes.tuning.changes import conditions, is_read
 from codes.tuning.ledger import OUTCOME, RECORD
 from codes.tuning.outcomes import Outcome
 from codes.tuning.space import Parameter, Space, as_override
@@ -79,7 +79,7 @@ def translate(values: Mapping[str, Any], stored: DictConfig, config: DictConfig,
     """
     given = {key_of(name): value for name, value in values.items()}
     before = {
-        key: given.get(key, OmegaConf.select(stored, key)) for key in {**tuned_keys(stored), **tuned_keys(config)}
+        key: given.get(key, OmegaConf.select(stored, key)) for key in {**conditions(stored), **conditions(config)}
     }
     after = copy.deepcopy(config)
     found: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def translate(values: Mapping[str, Any], stored: DictConfig, config: DictConfig,
         OmegaConf.update(after, parameter.key, value)
     for key, was in before.items():
         now = OmegaConf.select(after, key)
-        if was != now:
+        if was != now and is_read(key, after):
             raise Outside(key, f"{as_override(was)} was trained with, now it would be {as_override(now)}")
     return found
 

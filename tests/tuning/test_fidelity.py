@@ -74,12 +74,13 @@ def everything_in(folder):
 
 CLASSES = {
     Class.HARMLESS: ["trials=99", "devices=[cpu,cpu]", "dataset.data_dir=/elsewhere", "time_pruning=false",
-                     "surrogate.hidden_size=77"],  # every trial samples its hidden size
+                     "surrogate.hidden_size=77",  # every trial samples its hidden size
+                     "surrogate.momentum=0.8"],  # every trial that reads its momentum
     Class.COMPATIBLE: ["search_space.learning_rate.high=1.0", "search_space.learning_rate.log=false",
                        "search_space.activation.choices=[ReLU]", "search_space.momentum.when=true",
                        "~search_space.optimizer", "surrogate.optimizer=sgd",
                        "+search_space.trainer.batch_size.choices=[256,1024]", "sampler.n_startup_trials=3"],
-    Class.BREAKING: ["surrogate.momentum=0.8",  # trials with adamw have it
+    Class.BREAKING: ["surrogate.params_branch=false",  # trials without parameters have it
                      "trainer.epochs=50", "trainer.threads=2", "dataset.tolerance=1e-9", "objective.metrics=[mlae]",
                      "loss_cap=7.0", "seed=1", "+pruner.interval_steps=2", "sampler.n_startup_trials=3"],
 }  # fmt: skip
@@ -93,6 +94,26 @@ def test_every_difference_has_its_class(kind, tmp_path):
     assert {change.kind for change in found} == {kind}
     assert all(any(change.key.startswith(key) for change in found) for key in keys)
     assert all(any(change.key.startswith(key) for key in keys) for change in found)
+
+
+POLY = "search_space.poly_power"
+
+
+@pytest.mark.parametrize(
+    ("both", "stored", "new", "kind"),
+    [
+        ([f"~{POLY}"], [], [], Class.BREAKING),  # trials with the scheduler poly have it
+        ([f"~{POLY}", "~search_space.scheduler"], [], [], Class.HARMLESS),  # the scheduler is another one
+        ([f"~{POLY}", "~search_space.scheduler", "surrogate.scheduler=poly"], [], [], Class.BREAKING),
+        ([f"{POLY}.when='${{gt:${{surrogate.learning_rate}},1e-3}}'"], [], [], Class.BREAKING),
+        ([], [f"~{POLY}"], [], Class.BREAKING),
+        ([], [], [f"~{POLY}"], Class.COMPATIBLE),
+    ],
+)
+def test_what_no_trial_reads_makes_no_difference(both, stored, new, kind, tmp_path):
+    before = composed(tmp_path, *both, *stored, whole_space=True)
+    after = composed(tmp_path, *both, *new, "surrogate.poly_power=1.7", whole_space=True)
+    assert {change.kind for change in changes(before, after) if change.key == "surrogate.poly_power"} == {kind}
 
 
 def test_what_means_the_same_is_the_same(tmp_path):

@@ -36,6 +36,15 @@ def test_a_wider_range_takes_every_trial_over(tmp_path, capsys):
     assert trial.distributions == {p.name: distribution(p) for p in plan.space if p.name in trial.params}
 
 
+def test_what_a_trial_does_not_read_leaves_it_in(tmp_path, capsys):
+    begin(tmp_path, trials=8)
+    schedulers = [trial.params["scheduler"] for trial in study_in(tmp_path).trials]
+    assert len(set(schedulers)) > 1
+    new = ["surrogate.poly_power=1.7", f"{SPACE}.low=1e-7"]  # as after a promotion
+    settle(composed(tmp_path, *new, "on_config_change=reuse", whole_space=True))
+    assert "8 trials are taken over, 0 are left out" in capsys.readouterr().out
+
+
 def facts_of(trial):
     return trial.number, trial.state, trial.values, trial.intermediate_values, trial.user_attrs, trial.datetime_start
 
