@@ -30,7 +30,7 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
-    overrides = HydraConfig.get().overrides.task
+    overrides = cli.typed(HydraConfig.get())
     with narrow(config, prepare, overrides) if config.fine is not None else nullcontext():  # search_space=fine
         row = run_study(
             config,
@@ -91,10 +91,8 @@ def report(config: DictConfig, database: "Database") -> str:
     again = ""
     if findings.chosen is not None:
         again = f"train that trial again, {exactness(findings.chosen)}\n  {train_command(kept.folder / BEST)}\n"
-    typed = [
-        text for text in HydraConfig.get().overrides.task if text.startswith(("tuning_id=", "dataset=", "storage"))
-    ]
-    dashboard = shlex.join(["python", "-m", "codes.dashboard", *typed])
+    place = [text for text in cli.typed(HydraConfig.get()) if text.startswith(("tuning_id=", "dataset=", "storage"))]
+    dashboard = shlex.join(["python", "-m", "codes.dashboard", *place])
     look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
     return f"{again}{look}\n\n{in_words(findings)}\nreport  {paths[-1]}"
 
@@ -105,7 +103,7 @@ def known(config: DictConfig) -> dict[str, DictConfig]:
     if config.fine is not None:  # it is the centre of the ranges; what is not tuned lies outside
         return composed
     job = HydraConfig.get()
-    overrides = [text for text in job.overrides.task if not text.startswith("optimal=")]
+    overrides = [text for text in cli.typed(job) if not text.startswith("optimal=")]
     return {**composed, "the same with optimal=off": hydra.compose(job.job.config_name, [*overrides, "optimal=off"])}
 
 

@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import resolvers, secrets
-from codes.cli import explain
+from codes.cli import explain, typed
 from codes.device import expand_devices
 from codes.errors import UserError
 from codes.files import write_atomically
@@ -147,7 +147,7 @@ class Summary(MultirunCallback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         super().on_multirun_start(config)
-        overrides = parse(config.hydra.overrides.task)
+        overrides = parse(typed(config.hydra))
         self.fixed = {override.get_key_element() for override in overrides if not override.is_sweep_override()}
         self.total = number_of_jobs(config.hydra.sweeper, overrides)
 
@@ -193,7 +193,7 @@ class Summary(MultirunCallback):
 
     def _name(self, config: DictConfig) -> str:
         """What makes this job differ from the others: the overrides that the sweeper chose."""
-        return " ".join(text for text in config.hydra.overrides.task if text.partition("=")[0] not in self.fixed)
+        return " ".join(text for text in typed(config.hydra) if text.partition("=")[0] not in self.fixed)
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -12,14 +11,13 @@ from typing import Any
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException, HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codes import secrets
 from codes.errors import StopTraining, UserError
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
-TYPED = re.compile(r"(use \+storage\.[^=]*)=.*")  # of a key that there is not: perhaps a mistyped password
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
@@ -97,7 +95,7 @@ def _explain_config(error: Exception) -> str:
     """Hydra's message with its cause, and the keys to choose from where a key is unknown."""
     if str(error).startswith(OF_A_RESOLVER):  # which has said all that there is to say
         return str(error).removeprefix(OF_A_RESOLVER).partition("\n    full_key")[0]
-    lines = [TYPED.sub(r"\1=...", str(error))]
+    lines = [str(error)]
     cause = error.__cause__
     if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause))
@@ -108,6 +106,12 @@ def _explain_config(error: Exception) -> str:
                 lines.append(f"keys here: {', '.join(keys)}")
     lines += [_older_style(key) for key in OLDER_STYLE if f"'{key}'" in f"{error} {cause}"]
     return "\n".join(lines)
+
+
+def typed(hydra: Any) -> list[str]:
+    """Overrides of a Hydra job as they were typed; to read them one by one would resolve interpolations in them."""
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return list(overrides)
 
 
 def refuse_older_style(config: DictConfig) -> None:

@@ -64,7 +64,7 @@ def folder_name(name: str) -> str:
         problem = "must not begin with a dot, a dash or a blank, nor end with a dot or a blank"
     if problem is not None:
         shown = name if size <= NAME_LIMIT else f"{name[:40]}..."
-        raise UserError(f"tuning_id and training_id {problem}: {shown!r}")
+        raise UserError(f"tuning_id, training_id and fine.name {problem}: {shown!r}")
     return name
 
 

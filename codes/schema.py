@@ -202,7 +202,7 @@ class FineConfig:
 
     name: str = MISSING  # of the stage, at the end of the names of its study, its folder and its summary
     study: str = MISSING  # whose best trial is the centre, where it has one
-    factor: float = limited(Limit(1, above=True))
+    factor: float = limited(Limit(1, 1e6, above=True))
     parameters: Optional[list[str]] = None
     summary: str = MISSING  # file that names source, ranges and budget of every surrogate's fine stage
 

@@ -4,16 +4,19 @@ They stay in the memory of this process: Hydra's files, logs, suggested commands
 of child processes have none. Only this process's own entry in the process list is out of reach.
 """
 
+import difflib
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.schema import STORAGE_SCHEMAS
 
 KEY = "storage.password"
 VARIABLE = "PGPASSWORD"
@@ -49,7 +52,10 @@ def know(taken: tuple[list[str], list[str]]) -> None:
 
 
 def take(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` without the password; also takes ``PGPASSWORD`` out of the environment, which children inherit."""
+    """``arguments`` without the password; also takes ``PGPASSWORD`` out of the environment, which children inherit.
+
+    Raises ``UserError`` for one in another place, and for a key of ``storage`` that there is not: perhaps mistyped.
+    """
     if VARIABLE in os.environ:
         _environment.append(os.environ.pop(VARIABLE))
     kept = []
@@ -63,6 +69,7 @@ def take(arguments: Sequence[str]) -> list[str]:
             )
         else:
             _refuse_inside(key, argument)
+            _refuse_unknown(key.lstrip("+"))
             kept.append(argument)
     return kept
 
@@ -102,6 +109,15 @@ def _refuse_inside(key: str, text: str) -> None:
     if INSIDE.search(text) or IN_URL.search(text):
         inside = IN_URL.sub("...", key)
         raise UserError(f"give a password in {VARIABLE} or ~/.pgpass, or as {KEY}=..., not inside of {inside}")
+
+
+def _refuse_unknown(key: str) -> None:
+    section, _, name = key.partition(".")
+    keys = sorted({field.name for schema in STORAGE_SCHEMAS.values() for field in fields(schema)})
+    if section == "storage" and name and name not in keys:
+        close = difflib.get_close_matches(name, keys, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"{key}: is not a key of storage; {hint}choose from {', '.join(keys)}")
 
 
 def _leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:

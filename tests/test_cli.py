@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 
+from codes import cli, resolvers, schema
 from tests.command import ROOT, SMALL, run
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
@@ -71,6 +73,11 @@ BAD_INPUT = [
     ("tune.py", ["search_space.learning_rate.low=1"], ["search_space.learning_rate", "low", "1"]),
     ("tune.py", ["search_space.learning_rate.lo=1"], ["lo", "low"]),
     ("tune.py", ["+search_space.hiden_size={type: int, low: 1, high: 2}"], ["hiden_size", "hidden_size"]),
+    (
+        "tune.py",
+        ["search_space.momentum.when='${gt:${surrogate.activation},0}'"],
+        ["error: search_space.momentum.when: ${gt:${surrogate.activation},0} cannot be resolved", "'str' and 'int'\n"],
+    ),
     ("tune.py", ["dataset=hdf5", "dataset.path=nowhere.h5"], ["dataset.path", "nowhere.h5"]),
     ("tune.py", ["devices=[cuda:99]"], ["cuda:99"]),
     ("tune.py", ["devices=[]"], ["devices"]),
@@ -78,14 +85,19 @@ BAD_INPUT = [
     ("tune.py", ["surrogate.momentum=1.5"], ["error: surrogate.momentum", "less than 1", "1.5"]),
     ("tune.py", ["trainer.batch_size=0"], ["error: trainer.batch_size", "0"]),
     ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
-    ("tune.py", ["storage=postgres", "storage.pasword=x"], ["use +storage.pasword=...\n", "mean: 'password'"]),
+    ("tune.py", ["storage=postgres", "storage.pasword=x"], ["error: storage.pasword: is not", "mean password?"]),
     ("tune.py", ["tuning_id=../x"], ["error: tuning_id", "one folder", "'../x'"]),
     ("tune.py", ["tuning_id=/tmp/x", "storage=journal"], ["error: tuning_id", "'/tmp/x'"]),
     ("tune.py", ["tuning_id='a\nb'"], ["error: tuning_id", r"'a\nb'"]),
     ("tune.py", [f"tuning_id={'x' * 300}"], ["error: tuning_id", "120 bytes", "300"]),
     ("tune.py", ["tuning_id=''"], ["error: tuning_id"]),
+    ("tune.py", ["search_space=fine", "fine.name=a/b"], ["error: tuning_id, training_id and fine.name", "'a/b'"]),
     ("tune.py", ["tuning_id=..", "search_space=fine"], ["error: tuning_id", "'..'"]),
-    ("train.py", ["training_id=../../x"], ["error: tuning_id and training_id", "'../../x'"]),
+    (
+        "train.py",
+        ["training_id=../../x"],
+        ["error: tuning_id, training_id and fine.name", "'../../x'"],
+    ),
 ]
 
 
@@ -111,6 +123,15 @@ def test_a_config_file_that_is_no_yaml(command, text, tmp_path):
     assert result.returncode == 1
     assert re.fullmatch(rf"error: {own}, line [34]: is no YAML; put text .* in quotes\n", result.stderr)
     assert "sesame" not in result.stdout
+
+
+def test_what_was_typed_keeps_its_interpolations():
+    overrides = ["surrogate.trunk_hidden_layers=${surrogate.branch_hidden_layers}", "seed=7"]
+    schema.register()
+    resolvers.register()
+    with initialize_config_dir(str(ROOT / "conf")):
+        config = compose("tune", overrides=overrides, return_hydra_config=True)
+    assert cli.typed(config.hydra) == overrides and config.surrogate.trunk_hidden_layers > 0
 
 
 def test_multirun_trains_each_surrogate_with_each_seed(tmp_path, data_dir):

@@ -195,4 +195,5 @@ def _check_condition(parameter: Parameter, config: DictConfig) -> None:
     try:
         parameter.is_active(config)
     except OmegaConfBaseException as error:
-        raise UserError(f"{SECTION}.{parameter.name}.when: {parameter.when} cannot be resolved: {error}") from error
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{SECTION}.{parameter.name}.when: {parameter.when} cannot be resolved: {cause}") from error

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from codes import cli
 from codes.tuning.space import SECTION
 
 Layer = tuple[str, Any]  # a file or the command line, and what it says below search_space
@@ -45,7 +46,7 @@ def composed_layers() -> list[Layer]:
     if not (GlobalHydra.instance().is_initialized() and HydraConfig.initialized()):
         return []
     hydra = HydraConfig.get()
-    typed = list(hydra.overrides.task)
+    typed = cli.typed(hydra)
     merged = (
         GlobalHydra.instance()
         .config_loader()

@@ -100,7 +100,7 @@ def test_it_is_nowhere(way, remote, tmp_path):
 
 
 FAILING = {
-    "a key beside it that is not there": ["storage.pasword=x"],
+    "a key beside it that is not there": ["storage.hosst=x"],
     "no such server": ["storage.port=1", "storage.retry_for=0", "storage.connect_timeout=2"],
     "a bad value": ["trials=0"],
 }
@@ -134,6 +134,15 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
         secrets.take([spelling])
         assert secrets.given() == OverridesParser.create().parse_override(spelling).value() == r"a,b=c\ d\e"
     assert "PGPASSWORD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_mistyped_one_ends_the_launch_and_is_not_shown(plus):
+    with pytest.raises(
+        UserError, match=r"^storage\.pasword: .* did you mean password\? choose from backend, "
+    ) as error:
+        secrets.take([f"{plus}storage.pasword=sesame"])
+    assert "sesame" not in str(error.value)
 
 
 INSIDE = [

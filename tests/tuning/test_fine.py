@@ -243,7 +243,8 @@ REFUSED = {
         "~explore.output_factor",
         "surrogate.learning_rate=0",
     ],
-    "fine.factor: must be greater than 1 but got 1.0": ["fine.factor=1"],
+    "fine.factor: must be greater than 1 and at most 1000000.0 but got 1.0": ["fine.factor=1"],
+    "fine.factor: must be .* but got 1e\\+300": ["fine.factor=1e300"],
     "trials: must be at least 1": ["trials=0"],
     "search_space.foo": ["+explore.foo.low=1"],
     "draws its ranges itself; remove .search_space.learning_rate={low": [
