@@ -2,19 +2,19 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy
 
-from codes.storage.patience import FAILURES, patiently
+from codes.storage.patience import FAILURES, Patience
 
 
 class Claims:
     """Advisory locks of the server, held by one connection of their own: if it or its process dies, they are free."""
 
-    def __init__(self, engine: sqlalchemy.Engine, scope: str, patience: float, revive: Callable[[], None]) -> None:
-        self.engine, self.scope, self.patience, self.revive = engine, scope, patience, revive
+    def __init__(self, engine: sqlalchemy.Engine, scope: str, patiently: Patience) -> None:
+        self.engine, self.scope, self.patiently = engine, scope, patiently
         self.here = threading.Lock()  # between the threads of this process, which share the connection
 
     @contextmanager
@@ -22,7 +22,7 @@ class Claims:
         """Hold the lock of ``name``; waits for its holder."""
         key = lock_key(self.scope, kind, name)
         with self.here:
-            connection = patiently(lambda: self._lock(key), self.patience, self.revive)
+            connection = self.patiently(lambda: self._lock(key))
             try:
                 yield
             finally:

@@ -19,24 +19,40 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def patiently(attempt: Callable[[], Result], patience: float, revive: Callable[[], None]) -> Result:
-    """Result of ``attempt``, made again while the server is away, for at most ``patience`` seconds.
+class Patience:
+    """Waits for a server that is away, for at most ``seconds``; who then still asks it waits no more until it is back.
 
-    ``attempt`` may have succeeded on the server before its connection broke: made again, it must find that out.
     ``revive`` is called before each further attempt.
     """
-    end = time.monotonic() + patience
-    for number in count():
-        try:
-            return attempt()
-        except FAILURES as error:
-            if not is_passing(error) or time.monotonic() > end:
-                raise
-            if number == 0:
-                log.warning("the database cannot do that now; trying again for %.0f s (%s)", patience, cause(error))
-        time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**number))
-        revive()
-    raise AssertionError("count() does not end")
+
+    def __init__(self, seconds: float, revive: Callable[[], None]) -> None:
+        self.seconds, self.revive = seconds, revive
+        self.is_exhausted = False
+
+    def __call__(self, attempt: Callable[[], Result]) -> Result:
+        """Result of ``attempt``, made again while the server is away.
+
+        It may have succeeded on the server before its connection broke: made again, it must find that out.
+        """
+        end = time.monotonic() + self.seconds
+        for number in count():
+            try:
+                result = attempt()
+            except FAILURES as error:
+                if not is_passing(error):
+                    raise
+                if self.is_exhausted or time.monotonic() > end:
+                    self.is_exhausted = True
+                    raise
+                if number == 0:
+                    seconds, said = self.seconds, cause(error)
+                    log.warning("the database cannot do that now; trying again for %.0f s (%s)", seconds, said)
+            else:
+                self.is_exhausted = False
+                return result
+            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**number))
+            self.revive()
+        raise AssertionError("count() does not end")
 
 
 def is_passing(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from codes.storage.lean import LeanStorage
-from codes.storage.patience import patiently
+from codes.storage.patience import Patience
 
 URL = "postgresql+psycopg2://"
 REQUEST = "request"  # system attribute of a trial: who made or took it
@@ -45,15 +45,10 @@ class PatientStorage(LeanStorage):
     which a further attempt finds out. Optuna's cache lies above, in ``_CachedStorage``.
     """
 
-    def __init__(
-        self, engine_kwargs: dict[str, Any], patience: float, revive: Callable[[], None], create: bool = True
-    ) -> None:
-        self.patience, self.revive = patience, revive
+    def __init__(self, engine_kwargs: dict[str, Any], patiently: Patience, create: bool = True) -> None:
+        self.patiently = patiently
         self.tried: set[str] = set()  # marks of trials that an attempt was made to make
         super().__init__(URL, engine_kwargs=engine_kwargs, skip_table_creation=not create)
-
-    def patiently(self, attempt: Callable[[], Any]) -> Any:
-        return patiently(attempt, self.patience, self.revive)
 
     def create_new_study(self, directions: Sequence[Any], study_name: str | None = None) -> int:
         """As Optuna's; made twice it says that the study exists, which ``load_if_exists`` takes for an answer."""

@@ -15,6 +15,7 @@ from codes.schema import PostgresConfig, StorageConfig
 from codes.storage.claims import Claims
 from codes.storage.connect import Connect, remote
 from codes.storage.database import Database
+from codes.storage.patience import Patience
 from codes.storage.patient import PatientStorage
 
 # Connections that may be made, and those of others. Who may not see what others do sees whose they are, and where.
@@ -63,10 +64,11 @@ def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]
         if create:
             _make_database(connect)
         _check_room(config, connect)
-        claims = Claims(_engine(connect, 1, config.retry_for), config.schema or "", config.retry_for, revive)
+        patiently = Patience(config.retry_for, revive)
+        claims = Claims(_engine(connect, 1, config.retry_for), config.schema or "", patiently)
         try:
             with claims.claiming("", "tables"):  # two processes that create the same tables crash each other
-                storage = _storage(config, connect, revive, create)
+                storage = _storage(config, connect, patiently, create)
             try:
                 claiming = partial(claims.claiming, "study")
                 yield Database(storage, claiming, connect.address(), of_one_host=config.mode == "local")
@@ -76,7 +78,7 @@ def _opened(config: PostgresConfig, connect: Connect, revive: Callable[[], None]
             claims.close()
 
 
-def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None], create: bool) -> PatientStorage:
+def _storage(config: PostgresConfig, connect: Connect, patiently: Patience, create: bool) -> PatientStorage:
     if create:
         _make_schema(connect)
     elif not _has_tables(connect):
@@ -86,7 +88,7 @@ def _storage(config: PostgresConfig, connect: Connect, revive: Callable[[], None
         )
     settings = _engine_settings(connect, config.pool_size, config.retry_for)
     try:
-        return PatientStorage(settings, config.retry_for, revive, create)
+        return PatientStorage(settings, patiently, create)
     except sqlalchemy.exc.ProgrammingError as error:
         if not isinstance(error.orig, errors.InsufficientPrivilege):
             raise

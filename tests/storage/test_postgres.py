@@ -14,7 +14,7 @@ from psycopg2 import sql
 from codes.errors import UserError
 from codes.storage import existing, opened, patience
 from codes.storage.connect import Connect, remote
-from codes.storage.patience import patiently
+from codes.storage.patience import Patience
 from tests.storage.conftest import administrator, remote_config
 from tests.storage.proxy import Proxy
 
@@ -227,14 +227,42 @@ def test_what_is_waited_for_is_said(foreign, config, caplog):
             connection.execute(sqlalchemy.text("CREATE TABLE new (x int)"))
 
     vanish()
-    patiently(lambda: engine.connect().close(), 60, revive=lambda: ports.append(config.port))
+    Patience(60, lambda: ports.append(config.port))(lambda: engine.connect().close())
     only_reads("on")
-    patiently(write, 60, revive=lambda: only_reads("off"))
+    Patience(60, lambda: only_reads("off"))(write)
     engine.dispose()
     away, reading = (record.getMessage() for record in caplog.records if record.name == patience.__name__)
     assert re.search(r"for 60 s \(.*refused.*\)", away)
     assert reading.endswith("for 60 s (cannot execute CREATE TABLE in a read-only transaction)")
     assert "does not answer" not in reading
+
+
+def test_a_server_that_stays_away_is_waited_for_once(config):
+    """What is still to be told at the end of a study would each wait as long again."""
+    study_in(config)
+    tries = []
+    ports = {"now": 1}
+    connect = Connect(config, lambda: {**remote(config), "password": config.password, "port": ports["now"]})
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect)
+    patiently = Patience(0.5, lambda: tries.append(ports["now"]))
+
+    def reach():
+        tries.clear()
+        patiently(lambda: engine.connect().close())
+
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        reach()
+    assert tries
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        reach()
+    assert not tries
+    ports["now"] = config.port
+    reach()
+    engine.dispose()
+    ports["now"] = 1
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        reach()
+    assert tries
 
 
 def test_what_ends_the_connection_of_a_vanished_host(config):
