@@ -55,8 +55,10 @@ def _read(name: str, entry: Any, config: DictConfig) -> Parameter:
 
 
 # Trials that differ in one of them could not be compared.
-OF_THE_STUDY = {"surrogate.name", "trainer.target_percentile"}
-OF_THE_STUDY |= {f"dataset.{key}" for key in ("name", "path", "log10_transform", "tolerance")}
+OF_THE_STUDY = {"surrogate.name"}
+OF_THE_STUDY |= {f"trainer.{key}" for key in ("target_percentile", "latency_repeats", "threads")}
+OF_THE_STUDY |= {f"trainer.{key}" for key in ("checkpoint_every", "resume", "check_memory")}
+OF_A_TRIAL = {f"dataset.{key}" for key in ("normalise", "normalise_per_quantity", "log10_transform_params", "time_scale")}
 
 
 def _find_key(name: str, config: DictConfig) -> str:
@@ -65,7 +67,7 @@ def _find_key(name: str, config: DictConfig) -> str:
     section, _, leaf = key.rpartition(".")
     parent = OmegaConf.select(config, section) if key.split(".")[0] in SECTIONS else None
     known = [str(field) for field in parent] if isinstance(parent, DictConfig) else []
-    if key in OF_THE_STUDY:
+    if key in OF_THE_STUDY or (key.startswith("dataset.") and leaf in known and key not in OF_A_TRIAL):
         raise UserError(f"{SECTION}.{name}: {key} cannot be tuned, it says what is learned or how that is measured")
     if leaf in known and not OmegaConf.is_config(OmegaConf.select(config, key)):
         return key

@@ -74,6 +74,8 @@ REFUSED = {
         {"trainer": {"target_percentile": {"choices": [1, 99]}}},
         ["trainer.target_percentile cannot be tuned, it says what is learned or how that is measured"],
     ),
+    "what is learned": ({"dataset": {"generate": {"n_train": {"low": 1, "high": 9}}}}, ["generate.n_train cannot be"]),
+    "where it is kept": ({"dataset": {"data_dir": {"choices": ["a", "b"]}}}, ["dataset.data_dir cannot be tuned"]),
     "unknown attribute": ({"hiden_size": {"low": 1, "high": 2}}, ["hiden_size", "did you mean hidden_size?"]),
     "unknown section": ({"train": {"epochs": {"low": 1, "high": 2}}}, ["train.epochs", "trainer", "dataset"]),
     "a section": ({"dataset": {"generate": {"low": 1, "high": 2}}}, ["dataset.generate"]),
