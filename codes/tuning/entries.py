@@ -58,7 +58,8 @@ def _read(name: str, entry: Any, config: DictConfig) -> Parameter:
 OF_THE_STUDY = {"surrogate.name"}
 OF_THE_STUDY |= {f"trainer.{key}" for key in ("target_percentile", "latency_repeats", "threads")}
 OF_THE_STUDY |= {f"trainer.{key}" for key in ("checkpoint_every", "resume", "check_memory")}
-OF_A_TRIAL = {f"dataset.{key}" for key in ("normalise", "normalise_per_quantity", "log10_transform_params", "time_scale")}
+OF_A_TRIAL = {f"dataset.{key}" for key in ("normalise", "normalise_per_quantity", "time_scale")}
+OF_A_TRIAL |= {"dataset.log10_transform_params"}
 
 
 def _find_key(name: str, config: DictConfig) -> str:
