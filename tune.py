@@ -30,8 +30,8 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
-    overrides = cli.typed(HydraConfig.get())
-    with narrow(config, prepare, overrides) if config.fine is not None else nullcontext():  # search_space=fine
+    job = HydraConfig.get()
+    with narrow(config, prepare, cli.typed(job)) if config.fine is not None else nullcontext():  # search_space=fine
         row = run_study(
             config,
             runner="train:run_trial",
@@ -39,7 +39,7 @@ def main(config: DictConfig) -> dict[str, str]:
             warm_up="train:warm_up",
             together="train:run_together",
             speed_up="train:speed_up_together",
-            overrides=overrides,
+            overrides=cli.repeated(job),
             origins=origins(composed_layers()),
             known=known(config) if config.warm_start else {},
             report=report,
@@ -91,7 +91,8 @@ def report(config: DictConfig, database: "Database") -> str:
     again = ""
     if findings.chosen is not None:
         again = f"train that trial again, {exactness(findings.chosen)}\n  {train_command(kept.folder / BEST)}\n"
-    place = [text for text in cli.typed(HydraConfig.get()) if text.startswith(("tuning_id=", "dataset=", "storage"))]
+    places = ("--config-dir=", "tuning_id=", "dataset=", "storage")
+    place = [text for text in cli.repeated(HydraConfig.get()) if text.startswith(places)]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *place])
     look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
     return f"{again}{look}\n\n{in_words(findings)}\nreport  {paths[-1]}"

@@ -10,6 +10,7 @@ tune.py takes to find the study. Writes conf/optimal/<dataset>/<Surrogate>.yaml,
 keeps the old one beside it. optimal=off switches such defaults off.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
         path, difference = promote(kept, trial, folder or CONF)
         both = scores(kept, trial)
         dataset, surrogate = kept.config.dataset.name, kept.config.surrogate.name
+    train = f"  python train.py {'' if folder is None else f'--config-dir={shlex.quote(str(folder))} '}"
     rows = [(name, f"{both['test'][name]:.4g}", f"{both['val'][name]:.4g}") for name in both["test"]]
     return "\n".join(
         [
@@ -36,8 +38,8 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
             "",
             table(("", "test, chosen by it", "val, seen by no choice"), rows),
             "",
-            f"  python train.py dataset={dataset} surrogate={surrogate}               # uses it",
-            f"  python train.py dataset={dataset} surrogate={surrogate} optimal=off   # does not",
+            f"{train}dataset={dataset} surrogate={surrogate}               # uses it",
+            f"{train}dataset={dataset} surrogate={surrogate} optimal=off   # does not",
         ]
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from codes import cli
 from codes.bounds import key_of
 from codes.errors import UserError
 from codes.files import write_atomically
@@ -77,7 +78,7 @@ def write_config(kept: Kept, trial: FrozenTrial) -> tuple[Path, str]:
 
 def train_command(path: Path) -> str:
     """The command that trains from a file with ``config_text``."""
-    return f"python train.py --config-dir {shlex.quote(str(path.parent))} --config-name {shlex.quote(path.stem)}"
+    return shlex.join(["python", cli.script("train.py"), "--config-dir", str(path.parent), "--config-name", path.stem])
 
 
 def _came_to(kept: Kept, trial: FrozenTrial) -> str:

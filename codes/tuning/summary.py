@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial
 
+from codes import cli
 from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import METRICS
@@ -34,7 +35,7 @@ WIDTH = 96  # of a suggested command
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
 # First names of overrides that train.py does not know, or that mean something else there.
 ONLY_TUNE = {field.name for field in fields(TuneConfig)} - {field.name for field in fields(TrainRunConfig)}
-ONLY_TUNE |= {"devices", "experiment", "hydra"}
+ONLY_TUNE |= {"devices", "experiment", "hydra", "--config-name"}
 KEPT: tuple[str, ...] = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "together")
 KEPT += ("hardware", "coordinator")
 
@@ -239,7 +240,7 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
 
 def _command(script: str, overrides: Sequence[str]) -> str:
     """A command line, broken where it gets too wide for a terminal."""
-    lines = [f"  python {script}"]
+    lines = [f"  python {shlex.quote(cli.script(script))}"]
     for word in map(shlex.quote, overrides):
         if len(lines[-1]) + len(word) > WIDTH:
             lines[-1] += " \\"

@@ -4,6 +4,7 @@ import csv
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,7 +68,15 @@ def test_explore_promote_fine_promote_train(folder):
     path = folder / "mine/optimal/tiny/FullyConnected.yaml"
     explored = yaml.safe_load(path.read_text())["surrogate"]
     assert "surrogate.hidden_size" in first.stdout and "val, seen by no choice" in first.stdout
-    script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
+    ended = script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
+    printed = ended.replace("\\\n", "") + first.stdout
+    suggested = [line.partition("#")[0] for line in printed.splitlines() if line.startswith("  python ")]
+    assert len(suggested) == 6
+    for line in suggested[1], suggested[2], suggested[4]:  # they know the dataset, which is in a folder of its own
+        words = [sys.executable, *shlex.split(line)[1:], "trainer.epochs=1"]
+        assert Path(words[1]).name == "train.py", line
+        words[1] = str(ROOT / "train.py")
+        assert subprocess.run(words, cwd=folder, timeout=120).returncode == 0
     measured = module(folder, "certify", *study, "search_space=fine", "k=1", "seeds=[1,2]", "rounds=10")
     assert measured.returncode == 0, measured.stderr
     assert "times that of the start" in measured.stdout or "(chosen, start)" in measured.stdout
