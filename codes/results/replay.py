@@ -33,7 +33,7 @@ defaults:
 def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     """What ``trial`` was trained with: a typed ``TrainRunConfig`` without interpolations, the data's folder excepted.
 
-    It has the trial's number of threads, and so gives the same value, as :func:`exactness` says. Its ``device`` is the
+    It has the trial's number of threads and kind of gradients, and so gives the same value, as :func:`exactness` says. Its ``device`` is the
     CPU if the trial had one, else ``auto``.
 
     Raises:
@@ -42,10 +42,12 @@ def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     if trial.state is TrialState.WAITING or outcome_of(trial) is Outcome.LEFT_OUT:
         why = "has not been started" if trial.state is TrialState.WAITING else "is in a backup of the study only"
         raise UserError(f"trial {trial.number} of {kept.name} {why}")
-    config = copy.deepcopy(kept.config)
+    config, record = copy.deepcopy(kept.config), record_of(trial)
+    config.trainer.gradients = record.get("gradients") or config.trainer.gradients
     for name, value in trial.params.items():
         OmegaConf.update(config, key_of(name), value)
-    record = record_of(trial)
+    if record.get("device", "cpu") != "cpu" or record.get("together", 1) > 1:
+        config.trainer.gradients = "float32"  # which stacks and GPUs multiply in, whatever it says
     config.seed = record.get("seed", config.seed + trial.number)
     config.trainer.threads = record.get("threads", config.trainer.threads)
     config.device = "cpu" if record.get("device") == "cpu" else "auto"

@@ -32,14 +32,15 @@ STATES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """Who runs a trial, on which device of which model, from which seed, with how many CPU threads: kept with the trial
-    before it starts."""
+    """Who runs a trial, on which device of which model, from which seed, with how many CPU threads and which
+    ``trainer.gradients``: kept with the trial before it starts."""
 
     coordinator: str
     device: str
     hardware: str
     seed: int
     threads: int | None = None
+    gradients: str | None = None
 
 
 class Ledger:
@@ -76,6 +77,7 @@ class Ledger:
         seed: int,
         held: Mapping[str, Any] | None = None,
         threads: int | None = None,
+        gradients: str | None = None,
     ) -> Trial | None:
         """A new trial, signed, or None while the valid and the running ones fill the budget.
 
@@ -93,7 +95,7 @@ class Ledger:
                     dict(held), user_attrs={COMPANION: True}
                 )  # nobody else asks in between; the sampler proposes the rest
             trial = self.study.ask()
-            claim = Claim(self.presence.name, device, hardware, seed + trial.number, threads)
+            claim = Claim(self.presence.name, device, hardware, seed + trial.number, threads, gradients)
             trial.set_user_attr(CLAIM, asdict(claim))
             return trial
 

@@ -41,8 +41,9 @@ class Members:
     def claim(self, worker: Worker, held: Mapping[str, Any] | None = None) -> optuna.Trial | None:
         """A trial for ``worker``, with ``held`` one that has these values; None where there is none to be had now."""
         with self.lock:
-            slot = worker.settings
-            return self.ledger.claim(slot.device, worker.hardware, self.plan.config.seed, held, slot.threads)
+            slot, config = worker.settings, self.plan.config
+            kinds = (slot.threads, config.trainer.gradients)
+            return self.ledger.claim(slot.device, worker.hardware, config.seed, held, *kinds)
 
     def with_companions(self, trial: optuna.Trial, worker: Worker) -> list[Member]:
         """``trial``, and those that train with it."""
