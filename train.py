@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from codes import cli, resolvers, schema
-from codes.checks import check_config
+from codes.checks import check_config, check_keys
 from codes.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     from codes.training.checkpoint import CHECKPOINT
     from codes.training.pictures import write_picture
 
+    check_keys(config)
     typed = settings(config)
     data, device = begin(typed)
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -11,8 +11,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from codes import cli, resolvers, schema, secrets
-from codes.checks import check_config
+from codes import arguments, cli, resolvers, schema, secrets
+from codes.checks import check_config, check_keys
 
 if TYPE_CHECKING:
     from codes.storage import Database
@@ -30,8 +30,11 @@ def main(config: DictConfig) -> dict[str, str]:
 
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
+    check_keys(config)
     job = HydraConfig.get()
-    with narrow(config, prepare, cli.typed(job)) if config.fine is not None else nullcontext():  # search_space=fine
+    with (
+        narrow(config, prepare, arguments.typed(job)) if config.fine is not None else nullcontext()
+    ):  # search_space=fine
         row = run_study(
             config,
             runner="train:run_trial",
@@ -39,7 +42,7 @@ def main(config: DictConfig) -> dict[str, str]:
             warm_up="train:warm_up",
             together="train:run_together",
             speed_up="train:speed_up_together",
-            overrides=cli.repeated(job),
+            overrides=arguments.repeated(job),
             origins=origins(composed_layers()),
             known=known(config) if config.warm_start else {},
             report=report,
@@ -92,7 +95,7 @@ def report(config: DictConfig, database: "Database") -> str:
     if findings.chosen is not None:
         again = f"train that trial again, {exactness(findings.chosen)}\n  {train_command(kept.folder / BEST)}\n"
     places = ("--config-dir=", "tuning_id=", "dataset=", "storage")
-    place = [text for text in cli.repeated(HydraConfig.get()) if text.startswith(places)]
+    place = [text for text in arguments.repeated(HydraConfig.get()) if text.startswith(places)]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *place])
     look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
     return f"{again}{look}\n\n{in_words(findings)}\nreport  {paths[-1]}"
@@ -104,7 +107,7 @@ def known(config: DictConfig) -> dict[str, DictConfig]:
     if config.fine is not None:  # it is the centre of the ranges; what is not tuned lies outside
         return composed
     job = HydraConfig.get()
-    overrides = [text for text in cli.typed(job) if not text.startswith("optimal=")]
+    overrides = [text for text in arguments.typed(job) if not text.startswith("optimal=")]
     return {**composed, "the same with optimal=off": hydra.compose(job.job.config_name, [*overrides, "optimal=off"])}
 
 

@@ -30,7 +30,8 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from codes import resolvers, secrets
-from codes.cli import explain, typed
+from codes.arguments import typed
+from codes.cli import explain
 from codes.device import expand_devices
 from codes.errors import UserError
 from codes.files import write_atomically

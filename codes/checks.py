@@ -1,9 +1,29 @@
 """What a training refuses before anything is spent, and a study of what its trainings start from. Without torch."""
 
+import difflib
+from dataclasses import fields, is_dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
 from codes.errors import UserError
 from codes.limits import check, check_value, limit_of
 from codes.metrics import METRICS, direction
 from codes.schema import SURROGATE_SCHEMAS, TrainConfig
+
+
+def check_keys(config: DictConfig, section: str = "") -> None:
+    """Refuse a key that no schema has, with a ``UserError``: Hydra takes it with a ``+``, and nothing would read it."""
+    kind = OmegaConf.get_type(config)
+    known = [field.name for field in fields(kind)] if is_dataclass(kind) else [str(key) for key in config]
+    for key in map(str, config):
+        name = f"{section}.{key}" if section else key
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(f"{name}: there is no such key; {hint}{section or 'the config'} has {', '.join(known)}")
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+            check_keys(node, name)
 
 
 def check_config(config: TrainConfig) -> None:

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException, HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codes import secrets
@@ -107,29 +106,6 @@ def _explain_config(error: Exception) -> str:
                 lines.append(f"keys here: {', '.join(keys)}")
     lines += [_older_style(key) for key in OLDER_STYLE if f"'{key}'" in f"{error} {cause}"]
     return "\n".join(lines)
-
-
-def typed(hydra: Any) -> list[str]:
-    """Overrides of a Hydra job as they were typed; to read them one by one would resolve interpolations in them."""
-    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    return list(overrides)
-
-
-def repeated(hydra: Any) -> list[str]:
-    """Arguments that compose the same config again, for the commands that are suggested."""
-    here = Path(hydra.runtime.cwd)
-    given = [Path(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    folders = [path.relative_to(here) if path.is_relative_to(here) else path for path in given]
-    flags = [f"--config-dir={folder}" for folder in folders]
-    if hydra.job.config_name != hydra.job.name:  # that of the script
-        flags.append(f"--config-name={hydra.job.config_name}")
-    return [*flags, *typed(hydra)]
-
-
-def script(name: str) -> str:
-    """Where ``train.py`` or ``tune.py`` is, seen from here, as the one of both that runs was called."""
-    called = Path(sys.argv[0])
-    return str(called.with_name(name)) if called.name in ("train.py", "tune.py") else name
 
 
 def refuse_older_style(config: DictConfig) -> None:

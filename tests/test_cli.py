@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from codes import cli, resolvers, schema
+from codes import arguments, resolvers, schema
 from tests.command import ROOT, SMALL, run
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
@@ -60,6 +60,14 @@ BAD_INPUT = [
     ("train.py", ["surrogate=MultiOnet"], ["MultiOnet", *SURROGATES]),
     ("train.py", ["surrogate.hidden_size=big"], ["surrogate.hidden_size", "big", "Integer"]),
     ("train.py", ["surrogate.hiden_size=8"], ["hiden_size", "hidden_size", "output_factor"]),
+    (
+        "train.py",
+        ["+trainer.epoch=3"],
+        ["error: trainer.epoch: there is no such key; did you mean epochs? trainer has"],
+    ),
+    ("tune.py", ["++surrogate.depth=3"], ["error: surrogate.depth: there is no such key; surrogate has name, "]),
+    ("tune.py", ["+epochs=3"], ["error: epochs: there is no such key; the config has dataset, "]),
+    ("tune.py", ["+dataset.generate.n_trian=3"], ["error: dataset.generate.n_trian: ", "did you mean n_train?"]),
     ("train.py", ["surrogate.hidden_size=0"], ["surrogate.hidden_size", "0"]),
     ("train.py", ["surrogate.activation=Relu"], ["Relu", "ReLU", "GELU"]),
     ("train.py", ["surrogate.learning_rate=-1"], ["surrogate.learning_rate", "-1"]),
@@ -131,7 +139,7 @@ def test_what_was_typed_keeps_its_interpolations():
     resolvers.register()
     with initialize_config_dir(str(ROOT / "conf")):
         config = compose("tune", overrides=overrides, return_hydra_config=True)
-    assert cli.typed(config.hydra) == overrides and config.surrogate.trunk_hidden_layers > 0
+    assert arguments.typed(config.hydra) == overrides and config.surrogate.trunk_hidden_layers > 0
 
 
 def test_multirun_trains_each_surrogate_with_each_seed(tmp_path, data_dir):

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from codes import cli
+from codes import arguments
 from codes.bounds import key_of
 from codes.errors import UserError
 from codes.files import write_atomically
@@ -33,8 +33,8 @@ defaults:
 def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
     """What ``trial`` was trained with: a typed ``TrainRunConfig`` without interpolations, the data's folder excepted.
 
-    It has the trial's number of threads and kind of gradients, and so gives the same value, as :func:`exactness` says. Its ``device`` is the
-    CPU if the trial had one, else ``auto``.
+    It has the trial's number of threads and kind of gradients, and so gives the same value, as :func:`exactness` says.
+    Its ``device`` is the CPU if the trial had one, else ``auto``.
 
     Raises:
         UserError: the trial has not been started, or does not fit the study's present search space.
@@ -80,7 +80,9 @@ def write_config(kept: Kept, trial: FrozenTrial) -> tuple[Path, str]:
 
 def train_command(path: Path) -> str:
     """The command that trains from a file with ``config_text``."""
-    return shlex.join(["python", cli.script("train.py"), "--config-dir", str(path.parent), "--config-name", path.stem])
+    return shlex.join(
+        ["python", arguments.script("train.py"), "--config-dir", str(path.parent), "--config-name", path.stem]
+    )
 
 
 def _came_to(kept: Kept, trial: FrozenTrial) -> str:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from codes import cli
+from codes.arguments import typed
 from codes.tuning.space import SECTION
 
 Layer = tuple[str, Any]  # a file or the command line, and what it says below search_space
@@ -46,15 +46,15 @@ def composed_layers() -> list[Layer]:
     if not (GlobalHydra.instance().is_initialized() and HydraConfig.initialized()):
         return []
     hydra = HydraConfig.get()
-    typed = cli.typed(hydra)
+    overrides = typed(hydra)
     merged = (
         GlobalHydra.instance()
         .config_loader()
-        .compute_defaults_list(hydra.job.config_name, [*hydra.overrides.hydra, *typed], RunMode.RUN)
+        .compute_defaults_list(hydra.job.config_name, [*hydra.overrides.hydra, *overrides], RunMode.RUN)
     )
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     files = [(_label(default), _below_section(default, folders)) for default in merged.defaults]
-    return [*files, *_typed_layers(typed)]
+    return [*files, *_typed_layers(overrides)]
 
 
 def _typed_layers(overrides: Sequence[str]) -> Iterator[Layer]:

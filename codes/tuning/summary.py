@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial
 
-from codes import cli
+from codes import arguments
 from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import METRICS
@@ -240,7 +240,7 @@ def _assignments(values: Mapping[str, Any]) -> list[str]:
 
 def _command(script: str, overrides: Sequence[str]) -> str:
     """A command line, broken where it gets too wide for a terminal."""
-    lines = [f"  python {shlex.quote(cli.script(script))}"]
+    lines = [f"  python {shlex.quote(arguments.script(script))}"]
     for word in map(shlex.quote, overrides):
         if len(lines[-1]) + len(word) > WIDTH:
             lines[-1] += " \\"
