@@ -27,6 +27,12 @@ METRICS: dict[str, MetricInfo] = {
 }
 
 
+def unit_of(name: str, log10_transform: bool) -> str:
+    """Unit of the metric ``name`` on data of which logarithms are learned or not."""
+    unit = METRICS[name].unit
+    return unit if " or " not in unit else ("dex" if log10_transform else "data units")
+
+
 def direction(name: str) -> Literal["minimize", "maximize"]:
     """Direction in which ``name`` is optimised; raises ``UserError`` for an unknown name."""
     if name not in METRICS:

@@ -171,7 +171,7 @@ def certified_trials(trials: Sequence[FrozenTrial], objective: Objective, k: int
 
 
 def start_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The composed configuration, which a study tries first: defaults, or in a fine stage its centre."""
+    """What a study tried first and knew to be good: the composed configuration, or the same with optimal=off."""
     return next((trial for trial in trials if KNOWN in trial.user_attrs and outcome_of(trial) in VALID), None)
 
 

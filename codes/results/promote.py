@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from codes.bounds import key_of
 from codes.errors import UserError
 from codes.files import write_atomically
-from codes.metrics import METRICS
+from codes.metrics import unit_of
 from codes.results.opening import CONF, Kept, compose_tune
 from codes.results.replay import trial_config
 from codes.results.scores import scores
@@ -93,8 +93,9 @@ def _provenance(kept: Kept, trial: FrozenTrial, config: Any) -> str:
 
     both = scores(kept, trial)
     pairs = zip(kept.objective.metrics, trial.values, strict=True)
-    found = ", ".join(f"{name} {value:.6g} {METRICS[name].unit}".rstrip() for name, value in pairs)
     dataset: Any = OmegaConf.to_object(config.dataset)
+    units = {name: unit_of(name, dataset.log10_transform) for name in kept.objective.metrics}
+    found = ", ".join(f"{name} {value:.6g} {units[name]}".rstrip() for name, value in pairs)
     data = locate(dataset)
     lines = [
         f"Promoted by codes.promote on {datetime.now():%Y-%m-%d}: trial {trial.number} of the study {kept.name}.",

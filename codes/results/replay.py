@@ -61,7 +61,7 @@ def exactness(trial: FrozenTrial) -> str:
     """How near a training from ``trial_config`` comes: bit for bit if the trial had a CPU, and no others beside it."""
     record = record_of(trial)
     exact = record.get("device") == "cpu" and record.get("together", 1) == 1
-    return "to the same value" if exact else "to the same value but for rounding"
+    return "to the same accuracy" if exact else "to the same accuracy but for rounding"
 
 
 def config_text(kept: Kept, trial: FrozenTrial) -> str:

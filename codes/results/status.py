@@ -98,7 +98,7 @@ def status_of(study: optuna.Study) -> Status | None:
     told = presence.told()
     ended = counts(trials)
     valid = sum(ended.get(outcome, 0) for outcome in VALID)
-    target = max([config.trials or 0, *(entry.get("target", 0) for entry in told.values())])
+    target = max([valid, config.trials or 0, *(entry.get("target", 0) for entry in told.values())])
     slots = sum(entry.get("slots", 0) for entry in told.values())
     spent = sum(record_of(trial).get("duration", 0.0) for trial in trials)
     left = max(0, target - valid) * spent / valid / slots if valid and slots else None

@@ -68,8 +68,7 @@ class Progress:
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self.kept: Kept | None = None
-        first = config.objective.metrics[0]
-        self.chosen_by = first if first in ACCURACY else "lae99"
+        self.chosen_by = next((metric for metric in config.objective.metrics if metric in ACCURACY), "lae99")
 
     @property
     def is_evaluated(self) -> bool:

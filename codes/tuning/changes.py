@@ -22,6 +22,7 @@ from codes.bounds import key_of, leaves
 from codes.errors import UserError
 from codes.files import write_atomically
 from codes.schema import READ_WITH
+from codes.tuning.conditions import REFERENCE
 from codes.tuning.space import SECTION, as_override
 from codes.tuning.tables import table
 
@@ -107,6 +108,12 @@ def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
     differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
     classify = _classifier(stored, new, differing)
     found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]
+    harmless = {change.key for change in found if change.kind is Class.HARMLESS}
+    for key in old.keys() & now.keys():  # a pruner is another one where what it follows is, though it is written alike
+        if _under(key, ("pruner",)) and not harmless.isdisjoint(REFERENCE.findall(str(now[key]))):
+            before, after = OmegaConf.select(stored, key), OmegaConf.select(new, key)
+            if before != after:
+                found.append(Change(key, before, after, classify(key)))
     order = list(Class)
     return sorted(found, key=lambda change: order.index(change.kind))
 

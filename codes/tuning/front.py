@@ -77,8 +77,8 @@ def knee(front: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
     positive, as for errors and times, and it is scaled to [0, 1] over the front. Two extremes are then (0, 1) and
     (1, 0), and the distance to their chord is ``(1 - x - y) / sqrt(2)``; with more metrics the chord is the plane on
     which the coordinates add up to one. So the knee has the smallest sum of coordinates. On a front that bends away
-    from the ideal no trial is below the chord and an extreme is returned; so it is for one and two trials. Among equals
-    the better first metric decides.
+    from the ideal no trial is below the chord and an extreme is returned; so it is for one trial, and with two metrics
+    for two. Among equals the better first metric decides.
 
     Sources: I. Das, On characterizing the "knee" of the Pareto curve based on Normal-Boundary Intersection, Structural
     Optimization 18, 107-115 (1999); for the scaled chord V. Satopaa et al., Finding a "kneedle" in a haystack, ICDCSW

@@ -73,11 +73,13 @@ class Worker:
 
         ``on_progress`` returns None, or the reason to stop that trial. ``note`` is told what else happens.
         """
-        start = time.monotonic()
         left = set(range(len(jobs)))
+        since, spent = time.monotonic(), 0.0  # seconds of the worker that each of those that are left has had
         sent = self._send(tuple(jobs))
         while left and sent and (message := self._receive(self.settings.deadline)) is not None:
             if isinstance(message, Ended):
+                spent += (time.monotonic() - since) / len(left)
+                since = time.monotonic()
                 left.remove(message.member)
                 yield message.member, message.verdict
             elif isinstance(message, Progress):
@@ -85,10 +87,10 @@ class Worker:
             elif isinstance(message, Note):
                 note(message.text)
         if left:
-            reason, share = f"the worker {self._death()}, see {self.settings.log}", 1 / len(left)
+            reason = f"the worker {self._death()}, see {self.settings.log}"
+            spent += (time.monotonic() - since) / len(left)
             for member in sorted(left):
-                duration = (time.monotonic() - start) * share
-                yield member, Verdict(Outcome.CRASHED, reason, duration=duration, broken=True, together=len(jobs))
+                yield member, Verdict(Outcome.CRASHED, reason, duration=spent, broken=True, together=len(jobs))
 
     def speed_up(self, job: Job, trials: int) -> SpeedUp:
         """How many times as fast ``trials`` like ``job`` are together as one by one."""

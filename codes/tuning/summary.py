@@ -2,10 +2,11 @@
 
 import csv
 import io
+import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial
 from codes import arguments
 from codes.bounds import key_of
 from codes.files import write_atomically
-from codes.metrics import METRICS
+from codes.metrics import unit_of
 from codes.schema import TrainRunConfig, TuneConfig
 from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import Ledger, outcome_of, record_of
@@ -47,10 +48,10 @@ def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) 
     """
     config, objective = plan.config, plan.objective
     goals = [f"{direction} {name}" for name, direction in zip(objective.metrics, objective.directions, strict=True)]
-    unit = f" ({METRICS[objective.metrics[0]].unit})" if objective.is_single else ""
+    unit = unit_of(objective.metrics[0], config.dataset.log10_transform)
     facts = {
         "study": f"{plan.name}, {config.surrogate.name} on {config.dataset.name}, {config.trials} valid trials",
-        "objective": ", ".join(goals) + unit,
+        "objective": ", ".join(goals) + (f" ({unit})" if objective.is_single and unit else ""),
         "sampler": str(config.sampler["_target_"]).rpartition(".")[2],
         "pruner": _describe_pruner(plan),
         "time pruning": "on" if config.time_pruning else "off",
@@ -186,28 +187,37 @@ def _spent(trials: Sequence[FrozenTrial]) -> str:
             seconds[outcome] += record_of(trial).get("duration", 0.0)
     whole = sum(seconds.values())
     rows = [
-        (outcome.value, str(numbers[outcome]), as_time(seconds[outcome]), f"{seconds[outcome] / (whole or 1):.0%}")
+        (
+            outcome.value,
+            str(numbers[outcome]),
+            as_time(round(seconds[outcome])),
+            f"{seconds[outcome] / (whole or 1):.0%}",
+        )
         for outcome in Outcome
         if numbers[outcome]
     ]
-    rows.append(("in all", str(sum(numbers.values())), as_time(whole), ""))
+    rows.append(("in all", str(sum(numbers.values())), as_time(round(whole)), ""))
     return table(("outcome", "trials", "time", "share"), rows)
 
 
 def _describe_pruner(plan: Plan) -> str:
-    section = plan.config.pruner
+    section, last, every = plan.config.pruner, plan.objective.epochs, plan.config.trainer.evaluate_every
     name = type(plan.pruner).__name__
     if isinstance(plan.pruner, NopPruner):
         return "none"
-    if plan.config.trainer.evaluate_every >= plan.objective.epochs:
-        return f"none: nothing is evaluated before the last of {plan.objective.epochs} epochs (trainer.evaluate_every)"
+    if every >= last:
+        return f"none: nothing is evaluated before the last of {last} epochs (trainer.evaluate_every)"
     if isinstance(plan.pruner, HyperbandPruner):
-        looks = ", ".join(str(epoch) for epoch in first_looks(section))
-        return f"{name}, brackets that first prune at epoch {looks} of {plan.objective.epochs}"
+        return f"{name}, brackets that first prune at epoch {_evaluated(first_looks(section), every, last)} of {last}"
     if isinstance(plan.pruner, ParetoHalving):
-        rungs = ", ".join(map(str, plan.pruner.rungs(plan.objective.epochs - 1)))
-        return f"{name} at epoch {rungs} of {plan.objective.epochs}"
+        return f"{name} at epoch {_evaluated(plan.pruner.rungs(last - 1), every, last)} of {last}"
     return name
+
+
+def _evaluated(epochs: Iterable[int], every: int, last: int) -> str:
+    """The first evaluated epochs from those on, where a pruner sees a trial; after the last one there is none."""
+    seen = dict.fromkeys(math.ceil(epoch / every) * every for epoch in epochs)
+    return ", ".join(str(epoch) for epoch in seen if epoch < last)
 
 
 def _results(best: Sequence[FrozenTrial], chosen: FrozenTrial, objective: Objective) -> str:

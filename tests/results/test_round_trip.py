@@ -126,7 +126,10 @@ def test_trials_that_trained_together_are_repeated_one_by_one_to_rounding(folder
     assert [config.trainer.gradients for config in configs] == [*["float32"] * 4, "auto"]  # stacks have no other
     assert [record_of(trial)["together"] for trial in trials] == [4, 4, 4, 4, 1]
     assert len({trial.params["hidden_size"] for trial in trials[:4]}) == 1
-    assert [exactness(trial) for trial in trials] == [*["to the same value but for rounding"] * 4, "to the same value"]
+    assert [exactness(trial) for trial in trials] == [
+        *["to the same accuracy but for rounding"] * 4,
+        "to the same accuracy",
+    ]
     best = min(trials, key=lambda trial: trial.value)
     assert f"train that trial again, {exactness(best)}\n" in ended
     for trial, config in zip(trials, configs, strict=True):

@@ -116,6 +116,19 @@ def test_what_no_trial_reads_makes_no_difference(both, stored, new, kind, tmp_pa
     assert {change.kind for change in changes(before, after) if change.key == "surrogate.poly_power"} == {kind}
 
 
+def test_a_pruner_that_follows_a_harmless_key_is_another_one(tmp_path):
+    """Every trial samples its epochs, yet those of the config say when trials are pruned."""
+    space = "+search_space.trainer.epochs={low: 9, high: 100}"
+    before = composed(tmp_path, space, whole_space=True)
+    after = composed(tmp_path, space, "trainer.epochs=20", whole_space=True)
+    found = {change.key: change for change in changes(before, after)}
+    assert found.pop("trainer.epochs").kind is Class.HARMLESS
+    assert {change.kind for change in found.values()} == {Class.BREAKING}
+    assert (found["pruner.max_resource"].stored, found["pruner.max_resource"].new) == (100, 20)
+    back = with_stored(after, changes(before, after))
+    assert back.pruner.max_resource == 100 and back.trainer.epochs == 20
+
+
 def test_what_means_the_same_is_the_same(tmp_path):
     stored = composed(tmp_path, whole_space=True)
     assert changes(stored, composed(tmp_path, whole_space=True)) == []

@@ -1,6 +1,7 @@
 """What is read before and after a study, without running one."""
 
 import csv
+import re
 from contextlib import nullcontext
 
 import optuna
@@ -68,9 +69,9 @@ def test_where_the_time_went(dual):
     start = lines.index(["outcome", "trials", "time", "share"])
     assert lines[start + 1 : start + 5] == [
         ["complete", "4", "2:00:00", "50%"],
-        ["diverged", "1", "0:01", "0%"],
+        ["diverged", "1", "0:00", "0%"],
         ["time_pruned", "1", "2:00:00", "50%"],
-        ["in", "all", "6", "4:00:01"],
+        ["in", "all", "6", "4:00:00"],
     ]
 
 
@@ -106,6 +107,16 @@ def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, m
     assert rows["slots"][:2] == ["cpu,", "cpu"] and rows["storage"] == ["a", "file"]
     assert "time pruning  off" in text
     assert all(len(row) < 100 for row in text.splitlines())
+
+
+@pytest.mark.parametrize(("objective", "name"), [("accuracy", "Hyperband"), ("dual", "ParetoHalving")])
+def test_a_pruner_sees_a_trial_when_it_is_evaluated(objective, name, tmp_path):
+    epochs = ["trainer.epochs=100", "trainer.evaluate_every=7", f"objective={objective}"]
+    text = opening(plan_study(composed(tmp_path, *epochs)), 1, "a file", {})
+    assert re.search(rf"{name}.* at epoch 14, 35, 91 of 100\n", text)
+    epochs[1] = "trainer.evaluate_every=40"
+    text = opening(plan_study(composed(tmp_path, *epochs, "pruner.min_resource=9")), 1, "a file", {})
+    assert re.search(rf"{name}.* at epoch 40 of 100\n", text)
 
 
 def test_conditions_are_written_as_calls():

@@ -19,7 +19,7 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
-        ("Accuracy against cost", Gallery().show(_costs(findings))),
+        ("Accuracy against cost", Gallery().show(*_costs(findings))),
         ("Pages", pages),
     ]
     return page(f"All studies of {tuning_id}", sections, words)
@@ -32,7 +32,7 @@ def _studies(findings: Sequence[Findings]) -> str:
 
 def _study(found: Findings) -> tuple[str, ...]:
     """Row of a study: the trial that it recommends, with both scores of its accuracy and its other metrics."""
-    progress = found.kept.name, f"{found.valid}/{found.kept.config.trials}"
+    progress = found.kept.name, f"{found.valid}/{found.target}"
     chosen = found.chosen
     if chosen is None:
         return (*progress, "", "", "", "")
@@ -49,9 +49,17 @@ def _study(found: Findings) -> tuple[str, ...]:
     )
 
 
-def _costs(findings: Sequence[Findings]) -> Picture:
-    """Complete trials of all studies in the two metrics of the first one, a colour for each study."""
-    x, y = findings[0].axes
+def _costs(findings: Sequence[Findings]) -> list[Picture]:
+    """Complete trials of all studies in the two metrics of the first one; one picture for each unit of those."""
+    axes = findings[0].axes
+    alike: dict[tuple[str, ...], list[Findings]] = {}
+    for found in findings:
+        alike.setdefault(tuple(map(found.label, axes)), []).append(found)
+    return [_cost(group, *axes) for group in alike.values()]
+
+
+def _cost(findings: Sequence[Findings], x: str, y: str) -> Picture:
+    """Complete trials of studies in two metrics, a colour for each study."""
     title = f"{y} against {x}, complete trials"
     figure = go.Figure()
     drawn: list[tuple[float, float]] = []

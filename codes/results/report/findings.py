@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from codes.errors import StopTraining, UserError
-from codes.metrics import METRICS
+from codes.metrics import METRICS, unit_of
 from codes.results.opening import Kept
 from codes.results.scores import scores
 from codes.tuning.entries import read_space
@@ -74,6 +74,11 @@ class Findings:
         return sum(outcome_of(trial) in VALID for trial in self.trials)
 
     @property
+    def target(self) -> int:
+        """Valid trials that the study is to have; not fewer than it has, though fewer were asked for since."""
+        return max(self.valid, self.kept.config.trials)
+
+    @property
     def surrogate(self) -> str:
         """Family that was tuned."""
         return str(self.kept.config.surrogate.name)
@@ -91,8 +96,7 @@ class Findings:
 
     def unit(self, metric: str) -> str:
         """Unit of ``metric`` for this study's data."""
-        unit = METRICS[metric].unit
-        return unit if " or " not in unit else ("dex" if self.kept.config.dataset.log10_transform else "data units")
+        return unit_of(metric, self.kept.config.dataset.log10_transform)
 
     def quantity(self, metric: str, value: float) -> str:
         """``value`` as a text with its unit: ``0.03 dex``, ``1.2 ms``, ``12,345``."""

@@ -1,5 +1,6 @@
 """Pictures of hyperparameters: which of them matter, and where in their ranges the results are good."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def importances(findings: Findings) -> Picture:
     doubt = " ".join(dict.fromkeys(doubts))
     if not figure.data:
         return Picture(title, doubt)
-    number = round(share * len(complete))
+    number = math.ceil(share * len(complete))  # as Optuna counts
     text = (
         f"PED-ANOVA: how much the distribution of a parameter over the {number} best of {len(complete)} complete "
         "trials differs from that over all of them; shares of 1 for each metric. A conditional parameter counts where "

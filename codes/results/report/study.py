@@ -58,8 +58,7 @@ def study_page(findings: Findings, comparison: str | None = None) -> str:
 
 def in_words(findings: Findings) -> str:
     """What came of the study, in a sentence."""
-    target = findings.kept.config.trials
-    progress = f"{findings.valid} of {target} valid trials"
+    progress = f"{findings.valid} of {findings.target} valid trials"
     chosen = findings.chosen
     if chosen is None:
         return f"No result yet: {progress}."
@@ -132,7 +131,7 @@ def _shown(value: object) -> str:
 def _stability(findings: Findings, chosen: FrozenTrial) -> str:
     shares = knee_stability(findings.trials, findings.kept.objective)
     text = ", ".join(f"trial {number} {share:.0%}" for number, share in list(shares.items())[:3])
-    return f"Knee when the complete trials are drawn anew with replacement, 200 times: {text}."
+    return f"Knee when the complete trials are drawn anew with replacement, 200 times: {text} of the draws with it."
 
 
 def _scores(findings: Findings) -> str:
