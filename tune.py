@@ -93,12 +93,14 @@ def report(config: DictConfig, database: "Database") -> str:
     findings = read(kept)
     again = ""
     if findings.chosen is not None:
-        again = f"train that trial again, {exactness(findings.chosen)}\n  {train_command(kept.folder / BEST)}\n"
+        again = f"train that trial again, {exactness(findings.chosen)}, and score it on the held-out split\n"
+        again += f"  {train_command(kept.folder / BEST)}\n"
     places = ("--config-dir=", "tuning_id=", "dataset=", "storage")
     place = [text for text in arguments.repeated(HydraConfig.get()) if text.startswith(places)]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *place])
-    look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}"
-    return f"{again}{look}\n\n{in_words(findings)}\nreport  {paths[-1]}"
+    look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}\n"
+    lasts = config.storage.backend != "memory"
+    return f"{again}{look if lasts else ''}\n{in_words(findings)}\nreport  {paths[-1]}"
 
 
 def known(config: DictConfig) -> dict[str, DictConfig]:

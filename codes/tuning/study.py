@@ -87,7 +87,8 @@ def run_study(
             _warm_start(ledger, plan, known)
             _run(ledger, plan, workers, overrides)
         emit(closing(ledger, plan))
-        emit(next_commands(ledger, plan, overrides))
+        if settings.backend != "memory":  # of which nothing is left to go on with
+            emit(next_commands(ledger, plan, overrides))
         if report is not None:  # also of a study that a kill kept from it, or that has fewer trials by now
             emit(report(plan.config, database))
         return study_row(ledger, plan)

@@ -7,7 +7,6 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial
 
 from codes import arguments
-from codes.bounds import key_of
 from codes.files import write_atomically
 from codes.metrics import unit_of
-from codes.schema import TrainRunConfig, TuneConfig
 from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import Ledger, outcome_of, record_of
 from codes.tuning.models import kept_model
@@ -34,9 +31,6 @@ from codes.tuning.tables import table
 
 WIDTH = 96  # of a suggested command
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
-# First names of overrides that train.py does not know, or that mean something else there.
-ONLY_TUNE = {field.name for field in fields(TuneConfig)} - {field.name for field in fields(TrainRunConfig)}
-ONLY_TUNE |= {"devices", "experiment", "hydra", "--config-name"}
 KEPT: tuple[str, ...] = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "together")
 KEPT += ("hardware", "coordinator")
 
@@ -103,29 +97,10 @@ def closing(ledger: Ledger, plan: Plan) -> str:
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     """What to type next, ready to be copied."""
     lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
-    best = best_trials(ledger.trials(), plan.objective)
-    if best:
-        which = "the best hyperparameters" if plan.objective.is_single else "the hyperparameters of the knee"
-        lines += [f"train with {which}, score on the held-out split"]
-        lines += [train_command(plan, recommended(best, plan.objective), overrides)]
-        if plan.config.fine is None:
-            lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
-            lines += [fine_command(plan, overrides)]
+    if best_trials(ledger.trials(), plan.objective) and plan.config.fine is None:
+        lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
+        lines += [fine_command(plan, overrides)]
     return "\n".join(lines)
-
-
-def train_command(plan: Plan, best: FrozenTrial, overrides: Sequence[str]) -> str:
-    """Train again with the hyperparameters of ``best``."""
-    config = plan.config
-    keys = {parameter.name: parameter.key for parameter in plan.space}
-    groups = {"dataset": config.dataset.name, "surrogate": config.surrogate.name}
-    values = {"trainer.epochs": config.trainer.epochs, "trainer.batch_size": config.trainer.batch_size}
-    if config.known is not None:  # a fine study: what it does not tune is as its centre has it
-        values |= {key_of(name): value for name, value in config.known.parameters.items()}
-    values |= {keys[name]: value for name, value in best.params.items() if name in keys}
-    settled = {**groups, **values}
-    kept = [text for text in overrides if _key(text) not in settled and _key(text).split(".")[0] not in ONLY_TUNE]
-    return _command("train.py", [*_assignments(groups), *kept, *_assignments(values)])
 
 
 def as_settled(overrides: Sequence[str], composed: DictConfig, settled: DictConfig) -> list[str]:

@@ -71,8 +71,8 @@ def test_explore_promote_fine_promote_train(folder):
     ended = script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
     printed = ended.replace("\\\n", "") + first.stdout
     suggested = [line.partition("#")[0] for line in printed.splitlines() if line.startswith("  python ")]
-    assert len(suggested) == 6
-    for line in suggested[1], suggested[2], suggested[4]:  # they know the dataset, which is in a folder of its own
+    assert len(suggested) == 5
+    for line in suggested[1], suggested[3], suggested[4]:  # they know the dataset, which is in a folder of its own
         words = [sys.executable, *shlex.split(line)[1:], "trainer.epochs=1"]
         assert Path(words[1]).name == "train.py", line
         words[1] = str(ROOT / "train.py")
@@ -131,7 +131,7 @@ def test_trials_that_trained_together_are_repeated_one_by_one_to_rounding(folder
         "to the same accuracy",
     ]
     best = min(trials, key=lambda trial: trial.value)
-    assert f"train that trial again, {exactness(best)}\n" in ended
+    assert f"train that trial again, {exactness(best)}, and" in ended
     for trial, config in zip(trials, configs, strict=True):
         result = training.train(config, *train.begin(config), progress=False)
         assert trial.values == [pytest.approx(result.metrics["lae99"], rel=1e-4)]

@@ -60,7 +60,6 @@ def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
         [],
     ]
     assert lines[start + 6 : start + 8] == [["trial", "1"], ["learning_rate", "0.0002"]]
-    assert "surrogate.learning_rate=0.0002" in next_commands(ledger, plan, [])
 
 
 def test_where_the_time_went(dual):
@@ -92,7 +91,8 @@ def test_without_a_result_there_is_none_to_show(dual):
     study = optuna.create_study(directions=["minimize", "minimize"])
     study.add_trials([trial for trial in ledger.trials() if trial.user_attrs["outcome"] != "complete"])
     empty = Ledger(study, 5, ledger.presence, nullcontext)
-    assert "front" not in closing(empty, plan) and "train.py" not in next_commands(empty, plan, [])
+    assert "front" not in closing(empty, plan) and "refine" not in next_commands(empty, plan, [])
+    assert "refine around the knee of the front" in next_commands(ledger, plan, [])
 
 
 def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, monkeypatch):
