@@ -17,6 +17,7 @@ from typing import Any
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """Write the file; what it changes and how it came about."""
+    from codes.bounds import key_of
     from codes.results.opening import CONF, opened_study, split_config_dir
     from codes.results.promote import promote
     from codes.results.scores import scores
@@ -28,8 +29,12 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
         trial = select(kept.study, values["pick"])
         path, difference = promote(kept, trial, folder or CONF)
         both = scores(kept, trial)
-        dataset, surrogate = kept.config.dataset.name, kept.config.surrogate.name
-    train = f"  python train.py {'' if folder is None else f'--config-dir={shlex.quote(str(folder))} '}"
+        dataset, surrogate, trainer = kept.config.dataset.name, kept.config.surrogate.name, kept.config.trainer
+    tuned = {key_of(name) for name in trial.params}
+    place = [] if folder is None else [f"--config-dir={folder}"]
+    settled = {f"trainer.{key}": trainer[key] for key in ("epochs", "batch_size")}  # tuned, the file has it
+    length = [f"{key}={value}" for key, value in settled.items() if key not in tuned]
+    train = shlex.join(["python", "train.py", *place, f"dataset={dataset}", f"surrogate={surrogate}", *length])
     rows = [(name, f"{both['test'][name]:.4g}", f"{both['val'][name]:.4g}") for name in both["test"]]
     return "\n".join(
         [
@@ -38,8 +43,8 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
             "",
             table(("", "test, chosen by it", "val, seen by no choice"), rows),
             "",
-            f"{train}dataset={dataset} surrogate={surrogate}               # uses it",
-            f"{train}dataset={dataset} surrogate={surrogate} optimal=off   # does not",
+            f"  {train}               # uses it",
+            f"  {train} optimal=off   # does not",
         ]
     )
 
