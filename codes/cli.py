@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from io import StringIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from codes import secrets
 from codes.errors import StopTraining, UserError
+from codes.signals import like_ctrl_c
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
@@ -35,9 +37,10 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on, so that the message is ours
     # Threads that spin while they wait make small networks ten times slower as soon as something else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _have_streams()
     try:
         sys.argv[1:] = secrets.take(sys.argv[1:])
-        with _masked_config(sys.argv[1:]):
+        with like_ctrl_c(), _masked_config(sys.argv[1:]):
             main()
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
@@ -57,6 +60,16 @@ def command(main: Callable[[Sequence[str]], None], description: str) -> None:
         sys.stdout.write(f"{description.strip()}\n")
         return
     run(lambda: main(arguments))
+
+
+def _have_streams() -> None:
+    """Have what is printed fail neither by a character that the terminal does not have, nor without a stream."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager

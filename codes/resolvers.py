@@ -1,6 +1,7 @@
 """Every OmegaConf resolver, each a pure function of its arguments."""
 
 import os
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from codes.bounds import leaves, refine
 from codes.errors import UserError
 
 NAME_LIMIT = 120  # bytes of a folder's name that a user chooses; file systems take 255, suffixes need some
+OF_A_BACKUP = re.compile(r"(\.bak-[\d-]+)+$")  # what on_config_change appends to the name of a study that it keeps
 DEVICE_SLOT_VARIABLE = "CODES_DEVICE_SLOT"
 
 
@@ -54,7 +56,7 @@ def population(trials: int | None, search_space: Any) -> int:
 
 def folder_name(name: str) -> str:
     """``name`` if it can be the name of one folder, and of nothing else; raises ``UserError`` if not."""
-    size = len(name.encode(errors="surrogatepass"))
+    size = len(OF_A_BACKUP.sub("", name).encode(errors="surrogatepass"))
     problem = None
     if not 0 < size <= NAME_LIMIT:
         problem = f"must have 1 to {NAME_LIMIT} bytes, but has {size}"

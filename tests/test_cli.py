@@ -11,6 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from codes import arguments, resolvers, schema
+from codes.errors import UserError
 from tests.command import ROOT, SMALL, run
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
@@ -140,6 +141,22 @@ def test_what_was_typed_keeps_its_interpolations():
     with initialize_config_dir(str(ROOT / "conf")):
         config = compose("tune", overrides=overrides, return_hydra_config=True)
     assert arguments.typed(config.hydra) == overrides and config.surrogate.trunk_hidden_layers > 0
+
+
+def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
+    ascii_only = {"PYTHONIOENCODING": "ascii", "CODES_DATA_DIR": data_dir}
+    result = run("train.py", *SMALL, folder=tmp_path, **ascii_only)
+    assert result.returncode == 0, result.stderr
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    result = run("tune.py", *SMALL, "trials=1", "pruner=none", folder=tmp_path, prefix=closed, **ascii_only)
+    assert result.returncode == 0 and (tmp_path / "outputs/tuned/robertson/MultiONet/report.html").exists()
+
+
+def test_a_name_has_room_for_the_mark_of_a_backup():
+    name = "x" * 120
+    assert resolvers.folder_name(f"{name}.bak-20261128-101530-2") == f"{name}.bak-20261128-101530-2"
+    with pytest.raises(UserError, match="has 121"):
+        resolvers.folder_name(f"{name}x.bak-20261128-101530")
 
 
 def test_multirun_trains_each_surrogate_with_each_seed(tmp_path, data_dir):

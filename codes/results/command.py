@@ -8,7 +8,6 @@ import optuna
 
 from codes import cli
 from codes.results.opening import split_arguments
-from codes.signals import like_ctrl_c
 
 
 def run(usage: str | None, own: Mapping[str, Any], main: Callable[[dict[str, Any], Sequence[str]], str]) -> None:
@@ -25,5 +24,4 @@ def run(usage: str | None, own: Mapping[str, Any], main: Callable[[dict[str, Any
         values, overrides = split_arguments(sys.argv[1:], own)  # without a password by now
         sys.stdout.write(f"{main(values, overrides)}\n")
 
-    with like_ctrl_c():
-        cli.run(command)
+    cli.run(command)

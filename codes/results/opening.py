@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from codes import resolvers, schema, storage
 from codes.errors import UserError
+from codes.tuning.backup import PREPARED, check_whole
 from codes.tuning.changes import STORED, kept_config
 from codes.tuning.objective import Objective, read_objective
 
@@ -105,6 +106,7 @@ def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
     try:
         study = optuna.load_study(study_name=name, storage=database.storage)
     except KeyError:
+        check_whole(name, database.storage)
         there = ", ".join(study_names(database)) or "none"
         raise UserError(
             f"study {name} is not in {database.address}; there are: {there}. "
@@ -120,7 +122,7 @@ def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
 
 def study_names(database: storage.Database) -> list[str]:
     """Names of the studies in a storage, without those that are being written to replace another."""
-    return sorted(name for name in optuna.get_all_study_names(database.storage) if not name.endswith(".prepared"))
+    return sorted(name for name in optuna.get_all_study_names(database.storage) if not name.endswith(PREPARED))
 
 
 def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:

@@ -1,10 +1,12 @@
 """Studies in an SQLite file: nothing to install, nothing to start, any number of slots and coordinators of one host."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from filelock import FileLock
@@ -34,8 +36,10 @@ def opened(config: FileStorageConfig) -> Iterator[Database]:
     path = Path(config.path).resolve()
     with named_errors(path):
         storage = open_file(path)
+        check = partial(_check_there, path, _identity(path), storage)
         try:
-            yield Database(storage, partial(claiming, path), str(config.path), of_one_host=True)
+            yield Database(storage, partial(_claiming, path, check), str(config.path), of_one_host=True)
+            check()
         finally:
             storage.engine.dispose()
 
@@ -55,6 +59,37 @@ def open_existing(path: Path) -> LeanStorage:
     check_folder(path)
     check_file(path, BUSY_TIMEOUT)
     return LeanStorage(_url(path), engine_kwargs={"creator": lambda: _connect(path)}, skip_table_creation=True)
+
+
+@contextmanager
+def _claiming(path: Path, check: Callable[[], None], study_name: str) -> Iterator[None]:
+    with claiming(path, study_name):
+        check()
+        yield
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What stays as long as ``path`` is the same file; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _check_there(path: Path, identity: tuple[int, int] | None, storage: LeanStorage) -> None:
+    """Refuse to go on where the file was deleted or replaced: what is written to it ends with this process."""
+    if _identity(path) == identity:
+        return
+    saved = path.with_name(f"{path.name}.saved-{time.strftime('%Y%m%d-%H%M%S')}")
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    with storage.engine.connect() as connection, closing(sqlite3.connect(saved)) as copy:
+        lost: Any = connection.connection.driver_connection
+        lost.backup(copy)
+    raise UserError(
+        f"storage.path {path}: was deleted or replaced by another program while the study ran; what it had until now "
+        f"is saved in {saved}: move that to {path.name} and start again"
+    )
 
 
 def _url(path: Path) -> str:

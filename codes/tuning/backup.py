@@ -32,6 +32,7 @@ MODELS = ("models", "certified")
 COPIED = (*RESULTS, "*.log", "*.yaml")
 NAMES = ("tuning_id", "study_name", "output_dir")
 PARENTS = ":parent:"  # in keys under which genetic algorithms note numbers of rows of this very study
+PREPARED = ".prepared"  # after the name of a study that is to take another one's place
 READY = "ready"  # user attribute of a prepared study: "migrated", or "afresh" when the old files are to go
 
 
@@ -104,8 +105,18 @@ def finish_replacing(name: str, backend: BaseStorage, folder: Path) -> None:
     optuna.delete_study(study_name=_prepared(name), storage=backend)
 
 
+def check_whole(name: str, backend: BaseStorage) -> None:
+    """Raise ``UserError`` for a study that is not there because a kill came between its old and its new form."""
+    names = optuna.get_all_study_names(backend)
+    if name not in names and _prepared(name) in names:
+        raise UserError(
+            f"study {name} is being replaced, or a kill came in between; its trials are there: start it as before, and "
+            "it is whole again"
+        )
+
+
 def _prepared(name: str) -> str:
-    return f"{name}.prepared"
+    return f"{name}{PREPARED}"
 
 
 def _create(

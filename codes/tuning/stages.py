@@ -18,6 +18,7 @@ from codes import storage
 from codes.bounds import Refined, key_of, leaves, refine
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.tuning.backup import check_whole
 from codes.tuning.changes import KEPT, kept_config
 from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import outcome_of, record_of
@@ -117,6 +118,7 @@ def _study(name: str, backend: BaseStorage) -> optuna.Study | None:
     try:
         return optuna.load_study(study_name=name, storage=backend)
     except KeyError:
+        check_whole(name, backend)
         return None
 
 

@@ -126,6 +126,27 @@ def test_a_folder_that_may_not_be_written_to(config):
     assert told.stdout.count("study.db: its folder may not be written to") == 2, told.stderr
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("at", ["the next claim", "the end"])
+def test_a_file_that_is_deleted_meanwhile_is_saved(at, replaced, config):
+    path = Path(config.path)
+    said = r"was deleted or replaced .* saved in .*study\.db\.saved-"
+    with pytest.raises(UserError, match=said) as error, opened(config) as database:
+        study = optuna.create_study(study_name="a", storage=database.storage)
+        study.add_trial(optuna.create_trial(value=1.5))
+        for file in path.parent.glob("study.db*"):
+            file.unlink()
+        if replaced:
+            path.write_text("another")
+        if at == "the next claim":
+            with database.claiming("a"):
+                raise AssertionError
+    assert replaced == path.exists()
+    saved = str(error.value).partition("saved in ")[2].partition(": move")[0]
+    with opened(FileStorageConfig("sqlite", saved)) as database:
+        assert optuna.load_study(study_name="a", storage=database.storage).best_value == 1.5
+
+
 def test_a_config_without_storage_means_sqlite():
     assert storage_config("~storage") == storage_config("storage=sqlite")
 
