@@ -55,20 +55,19 @@ def main(config: DictConfig) -> dict[str, str]:
 def prepare(config: DictConfig) -> None:
     """Refuse what no training could start from; make or fetch the data once, before several workers ask for it.
 
-    Conditions may look at its parameters. A file of the user's can be replaced while the study runs or rests: what is
-    in it becomes part of the config.
+    It is loaded as a training loads it, which looks at every value. Conditions may look at its parameters. A file of
+    the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
     """
-    from codes.data import file_content, locate, read_spec
+    from codes.data import file_content, load_data, locate
     from train import settings
 
     check_config(settings(config))
     if isinstance(config.slot.population, int) and config.slot.population > 1:
         check_together(config)
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    path = locate(dataset)
-    config.dataset.n_parameters = read_spec(path).n_parameters
+    config.dataset.n_parameters = load_data(dataset).spec.n_parameters
     if dataset.source == "file":
-        config.dataset.content = file_content(path)
+        config.dataset.content = file_content(locate(dataset))
 
 
 def check_together(config: DictConfig) -> None:

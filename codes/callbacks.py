@@ -3,6 +3,7 @@
 A parallel launcher sends them to the process of each job, with what ``on_multirun_start`` has set.
 """
 
+import atexit
 import itertools
 import json
 import logging
@@ -53,6 +54,7 @@ class MultirunCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="codes-multirun-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # an interrupt skips the end of a multirun
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if os.getppid() == self.process:

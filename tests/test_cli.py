@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -132,6 +134,21 @@ def test_a_config_file_that_is_no_yaml(command, text, tmp_path):
     assert result.returncode == 1
     assert re.fullmatch(rf"error: {own}, line [34]: is no YAML; put text .* in quotes\n", result.stderr)
     assert "sesame" not in result.stdout
+
+
+@pytest.mark.parametrize(("value", "log10", "said"), [(np.nan, "false", "nan"), (-1.0, "true", "log10_transform")])
+def test_data_that_no_training_could_use_start_no_study(value, log10, said, tmp_path):
+    x = np.ones((6, 4, 2))
+    x[3, 2, 1] = value
+    path = tmp_path / "own.h5"
+    with h5py.File(path, "w") as file:
+        for split in ("train", "test", "val"):
+            file[split] = x if split == "train" else np.ones((2, 4, 2))
+    typed = ["dataset=hdf5", f"dataset.path={path}", f"dataset.log10_transform={log10}", "dataset.tolerance=null"]
+    result = run("tune.py", *typed, "trials=1", "pruner=none", folder=tmp_path)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert re.search(rf"error: .*own\.h5.*{said}", result.stderr), result.stderr
+    assert not list(tmp_path.rglob("study.db"))
 
 
 def test_what_was_typed_keeps_its_interpolations():

@@ -108,13 +108,13 @@ class Server:
         return False
 
     def _postmaster_lives(self) -> bool:
-        """Whether the process that ``postmaster.pid`` names is a server; the number may be another's by now."""
+        """Whether the process that ``postmaster.pid`` names is our server; the number may be another one's by now."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
-        except (FileNotFoundError, IndexError):
+        except (FileNotFoundError, IndexError, ValueError):
             return False
-        state, program = _process(pid)
-        return "postgres" in program and state not in ("Z", "X")
+        state, command = _process(pid)
+        return str(self.data) in command and state not in ("Z", "X")
 
     def _answers(self) -> bool:
         """Whether our password opens the server, which also proves to us that it is ours."""
@@ -230,10 +230,11 @@ class Server:
         return self.folder / "password"
 
     def _password(self) -> str:
-        try:
-            return self._password_file.read_text()
-        except FileNotFoundError:
-            raise UserError(f"{self.key}: the file password is missing, nothing else opens the server") from None
+        path = self._password_file
+        if not (password := path.read_text() if path.exists() else ""):
+            state = "empty" if path.exists() else "missing"
+            raise UserError(f"{self.key}: the file password is {state}, nothing else opens the server")
+        return password
 
 
 @contextmanager
@@ -255,17 +256,19 @@ def _is_mine_alone(users: IO[bytes]) -> bool:
 
 
 def _process(pid: int) -> tuple[str, str]:
-    """State and program of a process; Z or X is one that has ended. Empty where there is none."""
+    """State and command line of a process; Z or X is one that has ended. Empty where there is none."""
     if Path("/proc/self/stat").exists():
         try:
-            rest = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2]
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             return "", ""
-        program, _, fields = rest.rpartition(") ")
-        return fields[:1], program
-    told = subprocess.run(["ps", "-o", "stat=,comm=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, program = told.stdout.strip().partition(" ")
-    return state[:1], program
+        return fields[:1], " ".join(map(os.fsdecode, words))
+    told = subprocess.run(
+        ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, command = told.stdout.strip().partition(" ")
+    return state[:1], command
 
 
 def _free_port() -> int:

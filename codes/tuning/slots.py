@@ -1,6 +1,7 @@
 """The coordinator's side of a device slot: which devices there are, and one process for each."""
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from codes.tuning.worker import Answer, Ended, Job, Measure, Note, Progress, Rea
 
 OnProgress = Callable[[Progress], str | None]
 log = logging.getLogger(__name__)
+LOOK = 1.0  # seconds between two looks at the clock
 GRACE = 5.0  # seconds for a worker to end before it is killed
 
 
@@ -125,8 +127,15 @@ class Worker:
         return True
 
     def _receive(self, deadline: float | None = None) -> Any:
-        """Next message, or None when the process has ended; after ``deadline`` seconds of silence it is ended."""
-        if not wait([self.connection, self.process.sentinel], deadline):
+        """Next message, or None when the process has ended; after ``deadline`` seconds of silence it is ended.
+
+        Those in which this process itself was stopped (Ctrl-Z, a closed laptop) do not count: so was the worker.
+        """
+        left = math.inf if deadline is None else deadline
+        while not wait([self.connection, self.process.sentinel], min(left, LOOK)):
+            left -= LOOK
+            if left > 0:
+                continue
             self.was_silent = True
             self.kill()
             return None

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import sqlite3
+import time
 from contextlib import closing, contextmanager, nullcontext
 
 import optuna
@@ -162,6 +163,21 @@ def test_a_worker_that_is_stopped_for_longer_than_its_deadline_costs_its_trial_o
     assert study.returncode == 0, err
     assert outcomes(tmp_path) == {"crashed": 1, "complete": 2}
     assert "gave no sign of life for 2 s" in record_of(study_in(tmp_path).trials[0])["reason"]
+
+
+def test_a_study_that_is_suspended_for_longer_than_its_deadline_goes_on(start, tmp_path):
+    """As by Ctrl-Z: that its workers gave no sign meanwhile is no fault of theirs."""
+    hold(tmp_path)
+    study = start("held_before_its_result", "trials=1", "pruner=none", "deadline=3")
+    held_workers(tmp_path)
+    os.killpg(study.pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() > stopped + 4)
+    release(tmp_path)
+    os.killpg(study.pid, signal.SIGCONT)
+    _, err = finish(study)
+    assert study.returncode == 0, err
+    assert outcomes(tmp_path) == {"complete": 1}
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

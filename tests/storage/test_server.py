@@ -97,6 +97,25 @@ def test_a_stale_process_file_is_no_obstacle(fresh):
         assert postmaster(fresh) != os.getpid()
 
 
+def test_a_process_file_that_names_another_server(fresh, foreign):
+    """As after a restart of the host: that server is not to be waited for, and not to be stopped in place of ours."""
+    other = postmaster(foreign.config)
+    pid_file = Path(fresh.data_dir) / "data/postmaster.pid"
+    pid_file.write_text(f"{other}\n{fresh.data_dir}/data\n0\n5432\n\nlocalhost\n0 0\nready\n")
+    with pytest.raises(UserError, match=rf"PostgreSQL does not start: .*postmaster.* {other}"), opened(fresh):
+        pass
+    assert postmaster(foreign.config) == other
+    with foreign.running():  # still
+        assert postmaster(foreign.config) == other
+
+
+def test_a_process_file_that_is_none(fresh):
+    pid_file = Path(fresh.data_dir) / "data/postmaster.pid"
+    pid_file.write_text("nonsense\n")
+    with pytest.raises(UserError, match=r"PostgreSQL does not start: .*bogus data in lock file"), opened(fresh):
+        pass
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("PGHOSTADDR", "192.0.2.1"), ("PGSSLMODE", "verify-full"), ("PGGSSENCMODE", "require"), ("PGSERVICE", "theirs")],
@@ -158,6 +177,9 @@ def test_the_password_is_lost_or_wrong(fresh):
     kept = password.read_text()
     password.unlink()
     with pytest.raises(UserError, match="the file password is missing"), opened(fresh):
+        pass
+    password.touch()
+    with pytest.raises(UserError, match="the file password is empty"), opened(fresh):
         pass
     password.write_text("another")
     with pytest.raises(UserError, match=r"refuses the password in .*password"), opened(fresh):
