@@ -17,7 +17,7 @@ def load_data(config: DatasetConfig, device: torch.device | str = "cpu") -> Prep
     """Locate, read, check and scale a dataset, and move it to ``device``.
 
     Raises:
-        DataReplaced: the file is not the one of ``config.content``.
+        DataReplaced: the file is not the one of ``config.content``, or gone.
         UserError: what reading and scaling raise.
     """
     path = locate(config)
@@ -65,6 +65,8 @@ def _file(config: DatasetConfig) -> Path:
     given = _required(config, "path", "the HDF5 file to read, for example dataset.path=my.h5")
     path = Path(given).expanduser()
     if not path.exists():
+        if config.content is not None:
+            raise DataReplaced(f"{path}: is gone since the study was started; restore the file, or start another study")
         raise UserError(f"dataset.path: '{given}' does not exist; looked in {Path.cwd()}")
     return path
 

@@ -35,3 +35,10 @@ def test_a_data_file_that_is_replaced_during_the_study_is_never_mixed_with_the_f
     (tmp_path / "mine.h5").write_bytes(first)
     run_study(own_data(), RUNNERS + "replacing_the_data", prepare=prepare)
     assert outcomes(tmp_path)["complete"] == 3
+
+
+@pytest.mark.slow
+def test_a_data_file_that_goes_during_the_study_ends_it(own_data, tmp_path):
+    with pytest.raises(UserError, match=r"mine\.h5: is gone since the study was started"):
+        run_study(own_data(), RUNNERS + "replacing_the_data", prepare=prepare)
+    assert outcomes(tmp_path) == {"complete": 1, "crashed": 1, "failed": 1}

@@ -96,13 +96,13 @@ def full_disk(config, report, folder):
 
 
 def replacing_the_data(config, report, folder):
-    """Reads the data; the second trial puts another file in its place and ends its worker, so that a new one reads."""
+    """Reads the data; the second trial puts another file, or none, in its place and ends: a new worker reads."""
     from codes.data import load_data_once
 
     load_data_once(OmegaConf.to_yaml(config.dataset), "cpu")
     if config.seed - 42 == 1:
         other = Path(config.output_dir, "other.h5")
-        other.replace(config.dataset.path)
+        other.replace(config.dataset.path) if other.exists() else Path(config.dataset.path).unlink()
         os._exit(3)
     return quadratic(config, report, folder)
 
