@@ -100,7 +100,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
         return explain(error.__cause__)
     if isinstance(error, OSError):
-        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        path = error.filename2 or error.filename  # the second one is that which a new file was to become
+        return f"{error.strerror or error}" + (f": {path}" if path else "")
     return None
 
 

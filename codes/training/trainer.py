@@ -176,7 +176,7 @@ class Run(Progress):
             log.info("trainer.resume=true: no checkpoint at %s, the training starts from scratch", checkpoint)
         else:
             state = load_checkpoint(checkpoint)
-            if "row" not in state["optimizer"] or "data" not in state:
+            if "row" not in state.get("optimizer", {}) or "data" not in state:
                 raise UserError(
                     f"{checkpoint} is of an earlier version of this program; delete it, or set trainer.resume=false"
                 )

@@ -1,6 +1,7 @@
 """What a user sees while a study runs."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -22,11 +23,17 @@ HEARTBEAT = 60.0  # seconds between two lines of a log without a terminal
 
 
 def emit(text: str = "") -> None:
-    """Print ``text``, above any bar, and keep it in the log file."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    """Print ``text``, above any bar, and keep it in the log file. A study does not end with whoever reads it."""
     for line in text.splitlines():
         log.info(line)
+    try:
+        tqdm.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        log.warning("nothing can be printed any more: %s", error.strerror)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @dataclass

@@ -14,11 +14,12 @@ from typing import Any
 from codes.device import expand_devices, resolve_device
 from codes.errors import UserError
 from codes.tuning.outcomes import Outcome, Verdict
-from codes.tuning.worker import Answer, Ended, Job, Measure, Note, Progress, Ready, Settings, SpeedUp, serve
+from codes.tuning.worker import Alive, Answer, Ended, Job, Measure, Note, Progress, Ready, Settings, SpeedUp, serve
 
 OnProgress = Callable[[Progress], str | None]
 log = logging.getLogger(__name__)
 LOOK = 1.0  # seconds between two looks at the clock
+STARTING = 5  # deadlines, in which a process gives its first signs
 GRACE = 5.0  # seconds for a worker to end before it is killed
 
 
@@ -52,7 +53,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.settings = settings
         self.hardware = ""  # model of its device, once it is ready
-        self.was_silent = False
+        self.silent = 0.0  # seconds after which it was ended
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, settings), daemon=True)
         self.process.start()
@@ -60,7 +61,8 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         """Return when the worker can take trials; raises ``StartError`` with the cause when it cannot."""
-        message = self._receive()
+        while isinstance(message := self._receive(STARTING * self.settings.deadline), Alive):
+            pass
         if message is None:
             raise StartKilled(f"the worker for {self.settings.device} {self._death()}, see {self.settings.log}")
         assert isinstance(message, Ready)
@@ -136,7 +138,7 @@ class Worker:
             left -= LOOK
             if left > 0:
                 continue
-            self.was_silent = True
+            self.silent = deadline or 0
             self.kill()
             return None
         try:
@@ -147,8 +149,8 @@ class Worker:
     def _death(self) -> str:
         self.process.join(GRACE)
         code = self.process.exitcode
-        if self.was_silent:
-            return f"gave no sign of life for {self.settings.deadline:g} s and was ended (deadline)"
+        if self.silent:
+            return f"gave no sign of life for {self.silent:g} s and was ended (deadline)"
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"was killed by {name}" + (" (out of memory on the host?)" if name == "SIGKILL" else "")

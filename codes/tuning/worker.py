@@ -37,7 +37,8 @@ class Settings:
     """What a worker is for. ``runner`` and ``warm_up`` are references, ``module:function``, imported by the worker.
 
     So are ``together``, which runs several trials as one stack, and ``speed_up``, which measures what that gains.
-    ``deadline`` is the number of seconds without a sign of life after which it counts as hung while it trains.
+    ``deadline`` is the number of seconds without a sign of life after which it counts as hung while it trains; while
+    it starts it has some more.
     """
 
     device: str
@@ -142,11 +143,12 @@ def serve(connection: Connection, settings: Settings) -> None:
     resolvers.register()
     inbox, send = _listen(connection), _sender(connection)
     try:
-        together, speed_up = (name and _load(name) for name in (settings.together, settings.speed_up))
-        runners = Runners(_load(settings.runner), together or None, speed_up or None)
-        if settings.warm_up is not None:
-            _load(settings.warm_up)()
-        hardware, peak = device_model(settings.device), PeakMemory(settings.device)
+        with _signs_of_life(send, settings.deadline / 4):
+            together, speed_up = (name and _load(name) for name in (settings.together, settings.speed_up))
+            runners = Runners(_load(settings.runner), together or None, speed_up or None)
+            if settings.warm_up is not None:
+                _load(settings.warm_up)()
+            hardware, peak = device_model(settings.device), PeakMemory(settings.device)
     except Exception:
         send(Ready(traceback=traceback.format_exc()))
         return

@@ -165,6 +165,16 @@ def test_a_worker_that_is_stopped_for_longer_than_its_deadline_costs_its_trial_o
     assert "gave no sign of life for 2 s" in record_of(study_in(tmp_path).trials[0])["reason"]
 
 
+def test_a_study_goes_on_without_whoever_read_what_it_prints(start, tmp_path):
+    hold(tmp_path)
+    study = start("held_before_its_result", "trials=3", "pruner=none")
+    held_workers(tmp_path)
+    study.stdout.close()
+    release(tmp_path)
+    assert study.wait(60) == 0, study.stderr.read()
+    assert outcomes(tmp_path) == {"complete": 3}
+
+
 def test_a_study_that_is_suspended_for_longer_than_its_deadline_goes_on(start, tmp_path):
     """As by Ctrl-Z: that its workers gave no sign meanwhile is no fault of theirs."""
     hold(tmp_path)

@@ -198,6 +198,14 @@ def broken_warm_up():
     raise ImportError("libcudart.so: cannot open shared object file")
 
 
+def stopped_while_it_starts():
+    """Is stopped, the first time."""
+    file = Path(os.environ["STOPS"])
+    if file.exists():
+        file.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def killed_while_it_starts():
     """Is killed as often as the file that the environment names says."""
     file = Path(os.environ["KILLS"])

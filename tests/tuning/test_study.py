@@ -138,6 +138,14 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(tmp_path, monk
     assert "killed by SIGKILL" in capsys.readouterr().out and kills.read_text() == "6"
 
 
+def test_a_worker_that_hangs_while_it_starts_is_started_again(tmp_path, monkeypatch):
+    stops = tmp_path / "stops"
+    stops.touch()
+    monkeypatch.setenv("STOPS", str(stops))
+    run(tmp_path, "quadratic", "trials=1", "deadline=2", "pruner=none", warm_up=RUNNERS + "stopped_while_it_starts")
+    assert sum(outcomes(tmp_path).values()) == 1 and not stops.exists()
+
+
 def test_data_that_cannot_be_had_leaves_no_study(tmp_path):
     def prepare(config):
         raise UserError("dataset.path: nowhere.h5 does not exist")
