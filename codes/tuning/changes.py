@@ -97,6 +97,14 @@ def kept_config(study: optuna.Study, folder: Path) -> DictConfig | None:
     return kept
 
 
+def kept_name(folder: Path) -> str | None:
+    """Name of the study whose configuration is in ``folder``; None where there is none."""
+    try:
+        return OmegaConf.select(OmegaConf.load(folder / STORED), "study_name")
+    except (OSError, yaml.YAMLError, OmegaConfBaseException):
+        return None
+
+
 def as_text(config: DictConfig) -> str:
     """What is kept of ``config``: interpolations as they are, but those that set a range of the search space."""
     return OmegaConf.to_yaml(OmegaConf.create(_plain(config)))

@@ -1,6 +1,5 @@
 """A study goes on with the configuration that it was started with, changed as the user decides, or not at all."""
 
-import copy
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 import optuna
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from codes.errors import UserError
@@ -84,7 +83,8 @@ def settle_config(
         if not comparison.counting:
             if comparison.found:
                 emit(f"changed, without an effect on trials: {', '.join(map(str, comparison.found))}")
-            kept = copy.deepcopy(comparison.stored)
+            kept = OmegaConf.merge(comparison.stored, OmegaConf.masked_copy(plan.config, "output_dir"))
+            assert isinstance(kept, DictConfig)
             kept.trials = plan.config.trials  # what its progress is told against
             return plan, _enter(plan, database, kept)
     decision = _decide(comparison)

@@ -16,6 +16,7 @@ from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
 from codes.storage import existing
+from codes.tuning.changes import STORED
 from codes.tuning.study import run_study
 from tests.results.test_select import POINTS, trials
 from tests.tuning.studies import RUNNERS, composed
@@ -156,3 +157,43 @@ def test_a_study_without_a_result_has_a_page(tmp_path):
     with opened_study([f"storage.path={tmp_path}/study.db", f"output_dir={tmp_path}/MultiONet"]) as kept:
         text = write_report(kept).read_text()
     assert "No result yet: 0 of 2 valid trials." in text and "nowhere.h5 does not exist" in text
+
+
+def test_each_study_is_reported_in_its_own_folder(tmp_path, monkeypatch, caplog):
+    """The folder that it was started with, whatever lies beside it, or the one that it was moved to."""
+
+    def run(name, place):
+        run_study(composed(tmp_path, "trials=1", "pruner=none", f"surrogate={name}", place), RUNNERS + "equally_fast")
+
+    def pages(*where):
+        config = compose_tune([f"storage.path={tmp_path}/study.db", *where])
+        with existing(OmegaConf.to_object(config.storage)) as database:
+            return [str(page.relative_to(tmp_path)) for page in write_reports(config, database)]
+
+    run("MultiONet", f"output_dir={tmp_path}/runs/${{surrogate.name}}/x")
+    run("FullyConnected", f"output_dir={tmp_path}/runs/${{surrogate.name}}/x")
+    monkeypatch.chdir(tmp_path)
+    own = ["runs/FullyConnected/x/report.html", "runs/MultiONet/x/report.html"]
+    there = f"output_dir={tmp_path}/runs/MultiONet/x"
+    assert pages(there) == [*own, "runs/MultiONet/report.html"]
+    assert "surrogate: FullyConnected" not in (tmp_path / "runs/MultiONet/x/best.yaml").read_text()
+    assert pages(f"output_dir={tmp_path}/away/MultiONet")[:2] == own
+    (tmp_path / "runs/FullyConnected/x").rename(tmp_path / "FullyConnected")
+    moved = [f"output_dir={tmp_path}/FullyConnected", "surrogate=FullyConnected"]
+    assert pages(*moved) == ["FullyConnected/report.html", "runs/MultiONet/x/report.html", "report.html"]
+    run("FullyConnected", moved[0])
+    assert pages(f"output_dir={tmp_path}/away/MultiONet")[0] == "FullyConnected/report.html"
+    shutil.copy(tmp_path / "FullyConnected" / STORED, tmp_path / "runs/MultiONet/x")
+    assert pages(*moved) == ["FullyConnected/report.html"]
+    assert "study robertson_MultiONet is left out" in caplog.text
+
+
+def test_a_study_beside_another_leaves_its_page_alone(tmp_path):
+    for name, place in {"MultiONet": "all", "FullyConnected": "all/other"}.items():
+        where = [f"surrogate={name}", f"output_dir={tmp_path}/{place}"]
+        run_study(composed(tmp_path, "trials=1", "pruner=none", *where), RUNNERS + "equally_fast")
+    config = compose_tune([f"storage.path={tmp_path}/study.db", *where])
+    with existing(OmegaConf.to_object(config.storage)) as database:
+        pages = write_reports(config, database)
+    assert pages[-1] == tmp_path / "all/comparison.html"
+    assert "Study robertson_MultiONet" in (tmp_path / "all/report.html").read_text()

@@ -1,6 +1,7 @@
 """What is written where: pages, a table of all trials, and the config of the trial to go on with."""
 
 import copy
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,13 @@ from codes.results.replay import config_text
 from codes.results.report.comparison import comparison_page
 from codes.results.report.findings import Findings, read
 from codes.results.report.study import study_page
-from codes.tuning.changes import kept_config
+from codes.tuning.changes import kept_config, kept_name
 from codes.tuning.summary import write_trials
 
+log = logging.getLogger(__name__)
+
 NAME, TABLE, BEST = "report.html", "trials.csv", "best.yaml"
+BESIDE = "comparison.html"  # where a study's own page has the other name
 
 
 def write_report(kept: Kept, comparison: Path | None = None) -> Path:
@@ -29,9 +33,11 @@ def write_report(kept: Kept, comparison: Path | None = None) -> Path:
 def write_reports(composed: DictConfig, database: storage.Database) -> list[Path]:
     """Write those of all studies of ``composed.tuning_id``, and one that compares them where there are several."""
     found = [read(kept) for kept in _studies(composed, database)]
-    together = Path(composed.output_dir).parent / NAME
     if len(found) < 2:
         return [_write(findings) for findings in found]
+    parent = Path(composed.output_dir).parent
+    taken = any(findings.kept.folder.resolve() == parent.resolve() for findings in found)
+    together = parent / (BESIDE if taken else NAME)
     pages = [_write(findings, together) for findings in found]
     addresses = [os.path.relpath(path, together.parent) for path in pages]
     text = comparison_page(composed.tuning_id, list(zip(found, addresses, strict=True)))
@@ -55,6 +61,18 @@ def _studies(composed: DictConfig, database: storage.Database) -> Iterator[Kept]
         config = kept_config(optuna.load_study(study_name=name, storage=database.storage), Path(composed.output_dir))
         if config is None or config.get("tuning_id") != composed.tuning_id:
             continue
+        folder = _folder(name, config, composed)
+        if kept_name(folder) not in (name, None):
+            log.warning(f"study {name} is left out, for {folder} is the folder of study {kept_name(folder)}")
+            continue
         there = copy.deepcopy(composed)
-        there.output_dir = str(Path(composed.output_dir).parent / Path(config.output_dir).name)
+        there.output_dir = str(folder)
         yield keep(name, there, database)
+
+
+def _folder(name: str, config: DictConfig, composed: DictConfig) -> Path:
+    """Folder of the study ``name``: as it was started, or where ``composed`` leads since it was moved."""
+    given, stored = Path(composed.output_dir), Path(config.output_dir)
+    moved = [given] if name == composed.study_name else []
+    moved.append(given.parent / stored.name)
+    return next((folder for folder in moved if kept_name(folder) == name), stored)
