@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Report = Callable[[int, dict[str, float]], None]
 WRITTEN = ("config.yaml", "model.safetensors", "metrics.yaml", "history.csv", "training.html")
+EXPORTED = ("model.pt2", "model.onnx")  # what codes.export makes of the weights
 
 
 def settings(config: DictConfig) -> schema.TrainConfig:
@@ -106,7 +107,7 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
         keep_earlier(folder, [CHECKPOINT])
     result = train(typed, data, device, folder=folder)
     val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
-    keep_earlier(folder, WRITTEN)
+    keep_earlier(folder, [*WRITTEN, *EXPORTED])
     save_artifact(folder, result.model, typed, data)
     write_history(folder / "history.csv", result.history)
     write_metrics(folder / "metrics.yaml", result, val, data.transform.unit)

@@ -195,8 +195,13 @@ def test_the_optuna_sweeper_optimises_train(tmp_path, data_dir):
 
 
 def test_a_second_training_keeps_the_first(tmp_path, data_dir):
+    exported = tmp_path / "outputs/trained/robertson/MultiONet/model.pt2"
     for seed in (1, 2):
         run("train.py", *SMALL, f"seed={seed}", folder=tmp_path, CODES_DATA_DIR=data_dir)
+        if seed == 1:
+            exported.write_text("of the first")
+    assert [path.read_text() for path in exported.parent.glob("backup-*/model.pt2")] == ["of the first"]
+    assert not exported.exists()
     scores = {yaml.safe_load(path.read_text())["val"]["lae99"] for path in tmp_path.rglob("metrics.yaml")}
     assert len(scores) == 2
 
