@@ -14,6 +14,7 @@ from codes.training.progress import TrainResult
 
 TRAJECTORIES = 3
 QUANTITIES = 10  # as many as there are colours
+SPAN = 100  # of positive times: beyond it their axis is logarithmic
 
 
 def write_picture(path: Path, result: TrainResult, data: PreparedData) -> Path:
@@ -21,7 +22,10 @@ def write_picture(path: Path, result: TrainResult, data: PreparedData) -> Path:
 
     The file brings its own copy of plotly.js (about 4.5 MB), so it is for single trainings, not for every trial.
     """
-    titles = ["loss and errors"] + [f"test trajectory {index}" for index in range(min(TRAJECTORIES, len(data.test)))]
+    titles = ["loss and errors"] + [
+        f"test trajectory {index}: solid the truth, dashed the prediction"
+        for index in range(min(TRAJECTORIES, len(data.test)))
+    ]
     figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.25 / len(titles))
     _add_history(figure, result.history, data.transform.unit)
     for row, (truth, predicted) in enumerate(_trajectories(result, data), start=2):
@@ -52,12 +56,15 @@ def _trajectories(result: TrainResult, data: PreparedData) -> list[tuple[Tensor,
 def _add_trajectory(figure: go.Figure, row: int, data: PreparedData, truth: Tensor, predicted: Tensor) -> None:
     for index, label in enumerate(data.labels[:QUANTITIES]):
         line = {"color": qualitative.Plotly[index]}
-        for values, dash in ((truth, "solid"), (predicted, "dash")):
+        for values, dash, name in ((truth, "solid", label), (predicted, "dash", f"{label}, predicted")):
             curve = go.Scatter(
-                x=data.timesteps, y=values[:, index].tolist(), name=label, legendgroup=label, mode="lines",
+                x=data.timesteps, y=values[:, index].tolist(), name=name, legendgroup=label, mode="lines",
                 line={**line, "dash": dash}, showlegend=row == 2 and dash == "solid",
             )  # fmt: skip
             figure.add_trace(curve, row=row, col=1)
     figure.update_xaxes(title="time", row=row, col=1)
+    first, last = data.timesteps[[0, -1]]
+    if last > SPAN * first > 0:
+        figure.update_xaxes(type="log", exponentformat="power", row=row, col=1)
     if data.transform.unit == "dex":
         figure.update_yaxes(type="log", exponentformat="power", row=row, col=1)

@@ -4,7 +4,9 @@ import csv
 import os
 import re
 import stat
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -46,6 +48,15 @@ def test_the_picture_needs_no_network_and_is_small(trained, tmp_path):
     assert not re.search(r"<(script|link)[^>]*\s(src|href)=", text)
     for expected in ("training loss", f"test LAE99 [{data.transform.unit}]", "test trajectory 2"):
         assert expected in text
+
+
+@pytest.mark.parametrize(("first", "kind"), [(0.0, ""), (1e-5, ',"type":"log"')])
+def test_times_over_decades_have_a_logarithmic_axis(first, kind, trained, tmp_path):
+    result, data = trained
+    spread = replace(data, timesteps=np.array([first, *np.logspace(-4, 5, data.spec.n_timesteps - 1)]))
+    text = write_picture(tmp_path / "training.html", result, spread).read_text()
+    assert re.findall(r'"title":\{"text":"time"\}(,"type":"log")?', text) == [kind] * 3
+    assert "test trajectory 2: solid the truth, dashed the prediction" in text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
