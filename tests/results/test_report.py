@@ -1,5 +1,6 @@
 """Reports, looked at in a real browser."""
 
+import datetime
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
 from codes.results.report.findings import read
+from codes.results.report.history import history
 from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
@@ -25,7 +27,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 QUIET += ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"]
 # What a visitor would see or miss: errors, a page wider than the window, pictures that are empty, reach out of their
-# frame or have labels over each other. Written where --dump-dom finds it.
+# frame, have labels over each other or a legend under the buttons. Written where --dump-dom finds it.
 PROBE = """<script>
 window.problems = [];
 window.addEventListener("error", event => window.problems.push(String(event.message)));
@@ -44,6 +46,9 @@ function looked(picture) {
     if (taken.some((one, index) => taken.slice(index + 1).some(other => !apart(one, other))))
       found.push("has labels over each other: " + labels.map(node => node.textContent));
   }
+  const buttons = boxes(picture, ".modebar-btn");
+  if (boxes(picture, ".legendtext").some(text => !buttons.every(button => apart(text, button))))
+    found.push("has its legend under the buttons");
   return found.map(problem => picture.id + " " + problem);
 }
 window.addEventListener("load", () => setTimeout(() => {
@@ -57,12 +62,12 @@ window.addEventListener("load", () => setTimeout(() => {
 
 
 def seen_by_a_browser(page, folder):
-    """The page as it is once its scripts have run, with what ``PROBE`` found, in a window 1,280 pixels wide."""
+    """The page as it is once its scripts have run, with what ``PROBE`` found, in a window 1,200 pixels wide."""
     if BROWSER is None:
         pytest.skip("there is no Chromium here")
     probed = folder / "probed.html"
     probed.write_text(page.read_text().replace("<head>", f"<head>{PROBE}", 1))
-    command = [BROWSER, *QUIET, f"--user-data-dir={folder}/browser", "--window-size=1280,900"]
+    command = [BROWSER, *QUIET, f"--user-data-dir={folder}/browser", "--window-size=1200,900"]
     command += ["--virtual-time-budget=15000", "--dump-dom", probed.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
@@ -91,9 +96,26 @@ def test_what_was_found_in_words(studies):
         findings = read(kept)
     best = min(trial.values[0] for trial in findings.complete)
     assert re.match(
-        rf"MultiONet reaches lae99 {best:.3g} dex on test \(not scored on val\) at inference_time 1 s: best trial \d+,",
+        rf"MultiONet reaches lae99 {best:.3g} dex on test \(not scored on val\) at inference_time 1 s "
+        r"for the test split: best trial \d+, 14 of 14 valid",
         in_words(findings),
     )
+
+
+def test_a_knee_is_named_as_a_trial(dual):
+    assert f": trial {dual.chosen.number}, the knee of the front, 40 of 40 valid trials." in in_words(dual)
+
+
+@pytest.mark.parametrize(("seconds", "unit"), [(40, "seconds"), (100, "minutes"), (9000, "hours")])
+def test_the_unit_of_time_is_chosen_by_its_span(seconds, unit, dual):
+    made = trials(*POINTS)
+    for number, trial in enumerate(made, 1):
+        trial.datetime_start = dual.read
+        trial.datetime_complete = dual.read + datetime.timedelta(seconds=seconds * number / len(made))
+    _, over_time = history(replace(dual, trials=tuple(made)))
+    assert over_time.figure.layout.xaxis.title.text == f"{unit} in which a trial ran"
+    length = {"seconds": 1, "minutes": 60, "hours": 3600}[unit]
+    assert max(over_time.figure.data[0].x) == pytest.approx(seconds / length)
 
 
 def test_slices_show_a_conditional_parameter_where_it_was_active(dual):
@@ -140,7 +162,7 @@ def test_pages_in_a_browser(studies, tmp_path):
         shown = seen_by_a_browser(page, tmp_path)
         (note,) = re.findall(r"<output>(.*)</output>", shown)
         found = json.loads(note)
-        assert found["problems"] == [] and found["width"] <= 1280
+        assert found["problems"] == [] and found["width"] <= 1200
         assert "<title>hacked</title>" not in shown
         asked = len(re.findall(r'<div id="picture-\d+"', page.read_text()))
         assert len(re.findall(r'class="plot-container', shown)) == found["pictures"] == asked > 0

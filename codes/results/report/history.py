@@ -17,10 +17,11 @@ from codes.results.report.view import curves_view, view
 
 MOST_GOALS = 3  # objectives for which a hypervolume is computed
 CURVES = 200  # that are drawn
+UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def history(findings: Findings) -> list[Picture]:
-    """The best so far, after each trial and each hour; of several objectives the volume that the front dominates."""
+    """The best so far, over trials and over time; of several objectives the volume that the front dominates."""
     if not findings.complete:
         return [Picture("best so far", "No trial is complete yet.")]
     objective = findings.kept.objective
@@ -28,14 +29,15 @@ def history(findings: Findings) -> list[Picture]:
         return [Picture("best so far", f"Not computed for more than {MOST_GOALS} objectives.")]
     ended = [trial for trial in findings.trials if trial.datetime_complete is not None]
     in_time = sorted(ended, key=lambda trial: trial.datetime_complete or findings.read)
-    clock = busy_hours(findings.trials, findings.read)
-    hours = [clock(trial.datetime_complete or findings.read) for trial in in_time]
+    clock = busy_seconds(findings.trials, findings.read)
+    seconds = [clock(trial.datetime_complete or findings.read) for trial in in_time]
+    length, unit = next((pair for pair in UNITS if seconds[-1] >= pair[0]), UNITS[-1])
     over_trials = _progress(findings, findings.trials)
     over_time = _progress(findings, in_time)
     for trace in over_time.data:
-        trace.x = [hours[number] for number in trace.x]
+        trace.x = [seconds[number] / length for number in trace.x]
     over_trials.update_xaxes(title="trial")
-    over_time.update_xaxes(title="hours in which a trial ran", rangemode="tozero")
+    over_time.update_xaxes(title=f"{unit} in which a trial ran", rangemode="tozero")
     text = "Dots: complete trials. Line: the best until then."
     if not objective.is_single:
         names = " and ".join(objective.metrics)
@@ -47,7 +49,7 @@ def history(findings: Findings) -> list[Picture]:
         Picture("best so far over trials", text, over_trials, height=360),
         Picture(
             "best so far over wall time",
-            f"{text} Hours in which no trial ran, between launches, are left out.",
+            f"{text} Time in which no trial ran, between launches, is left out.",
             over_time,
             height=360,
         ),
@@ -91,8 +93,8 @@ def _logarithmic_losses(findings: Findings) -> dict[int, list[float]]:
     }
 
 
-def busy_hours(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callable[[datetime.datetime], float]:
-    """A clock that stands still while no trial runs: hours that it had counted at a time."""
+def busy_seconds(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callable[[datetime.datetime], float]:
+    """A clock that stands still while no trial runs: seconds that it had counted at a time."""
     spans: list[tuple[datetime.datetime, datetime.datetime]] = []
     started = (trial for trial in trials if trial.datetime_start is not None)
     for start, end in sorted((trial.datetime_start or now, trial.datetime_complete or now) for trial in started):
@@ -102,7 +104,7 @@ def busy_hours(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callabl
             spans.append((start, end))
 
     def clock(moment: datetime.datetime) -> float:
-        return sum((min(moment, end) - start).total_seconds() for start, end in spans if start < moment) / 3600
+        return sum((min(moment, end) - start).total_seconds() for start, end in spans if start < moment)
 
     return clock
 

@@ -46,6 +46,8 @@ LAYOUT = {
     "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     "font": {"family": "system-ui, sans-serif", "size": 12},
 }
+# What nobody needs here; with all of them they cover the legend of a picture that is half as wide as the page.
+NO_BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 
 
 def page(title: str, sections: Iterable[tuple[str, str]], lead: str = "") -> str:
@@ -118,7 +120,7 @@ class Gallery:
             full_html=False,
             include_plotlyjs=False,
             div_id=f"picture-{next(self.numbers)}",
-            config={"responsive": True, "displaylogo": False},
+            config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": NO_BUTTONS},
         )
         return (
             f'<figure><h4>{title}</h4><div role="img" aria-label="{title}. {text}">{drawn}</div>'

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from codes.errors import StopTraining, UserError
 from codes.metrics import ACCURACY
 from codes.results.certificate import read_certificate
-from codes.results.report.findings import Findings, ended_as, metrics_of
+from codes.results.report.findings import COST, Findings, ended_as, metrics_of
 from codes.results.report.history import curves, history
 from codes.results.report.page import Gallery, folded, link, page, paragraph, subheading, table
 from codes.results.report.parameters import importances, slices
@@ -65,14 +65,17 @@ def in_words(findings: Findings) -> str:
     objective = findings.kept.objective
     known = {**metrics_of(chosen), **dict(zip(objective.metrics, chosen.values, strict=True))}
     first, *others = dict.fromkeys([*objective.metrics, *(name for name in findings.axes if name in known)])
-    costs = ", ".join(f"{name} {findings.quantity(name, known[name])}" for name in others)
-    which = "best trial" if objective.is_single else "knee of the front"
+    told = {name: findings.quantity(name, known[name]) for name in (first, *others)}
+    if COST in told:
+        told[COST] += " for the test split"
+    costs = ", ".join(f"{name} {told[name]}" for name in others)
+    which = f"best trial {chosen.number}" if objective.is_single else f"trial {chosen.number}, the knee of the front"
     at = f" at {costs}" if costs else ""
-    value = findings.quantity(first, known[first])
+    value = told[first]
     if first in ACCURACY:
         val = findings.held_out.get(first)
         value += f" on test ({'not scored' if val is None else findings.quantity(first, val)} on val)"
-    return f"{findings.surrogate} reaches {first} {value}{at}: {which} {chosen.number}, {progress}."
+    return f"{findings.surrogate} reaches {first} {value}{at}: {which}, {progress}."
 
 
 def _asked(findings: Findings) -> str:
