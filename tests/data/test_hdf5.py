@@ -201,6 +201,12 @@ def test_wrong_number_of_labels_is_refused(path):
         read_spec(store(path, arrays(), labels=list("abcd")))
 
 
+def test_labels_of_one_name_are_refused(path):
+    for break_rule in (write_dataset, lambda path, labels, **given: read_spec(store(path, given, labels=labels))):
+        with pytest.raises(UserError, match=re.escape(f"{path}: each quantity needs a label of its own; got a, b, a")):
+            break_rule(path, **arrays(), labels=["a", "b", "a"])
+
+
 def test_labels_of_numpy_are_written(path):
     write_dataset(path, **arrays(), labels=np.array(["a", "b", "é"]))
     assert read_dataset(path).labels == ("a", "b", "é")
