@@ -52,7 +52,7 @@ class Predictor:
         that of arguments and result is bounded, whatever their size.
 
         Args:
-            x0: initial states ``[B, Q]``, or one ``[Q]``; NumPy array, tensor or nested list.
+            x0: initial states ``[B, Q]``, also none, or one ``[Q]``; NumPy array, tensor or nested list.
             t: times ``[T]`` in any order, within the time grid of the training.
             params: parameters ``[B, P]``, or ``[P]`` for all trajectories; only for data that have them.
 
@@ -71,8 +71,7 @@ class Predictor:
         differentiable = torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
         with torch.set_grad_enabled(differentiable):
             states = self._tensor("x0", x0)
-            batch = torch.atleast_2d(states)
-            _check_shape("x0", batch, None, self.model.spec.n_quantities)
+            batch = _rows("x0", states, None, self.model.spec.n_quantities)
             values = self._parameters(params, len(batch))
             times = self._times(t)
             start, far = self._x0.normalised(batch)
@@ -113,9 +112,7 @@ class Predictor:
             return None
         if params is None or n_parameters == 0:
             raise UserError(f"params: the surrogate takes {n_parameters} parameters but got {params}")
-        values = torch.atleast_2d(self._tensor("params", params))
-        _check_shape("params", values, n_trajectories, n_parameters)
-        return values
+        return _rows("params", self._tensor("params", params), n_trajectories, n_parameters)
 
     def _tensor(self, name: str, values: Any) -> Tensor:
         """A float64 tensor of ``values``, all finite, on the predictor's device."""
@@ -169,12 +166,14 @@ def _refuse(name: str, values: Tensor, wrong: Tensor, rule: str) -> None:
         raise UserError(f"{name}: {rule} but is {values[tuple(index)].item():g} at index {index}")
 
 
-def _check_shape(name: str, values: Tensor, n_rows: int | None, n_columns: int) -> None:
-    """Refuse anything but ``[n_rows, n_columns]``; a single row stands for all."""
-    fits = values.ndim == 2 and values.shape[1] == n_columns and len(values) > 0
-    if not fits or (n_rows is not None and len(values) not in (1, n_rows)):
-        rows = "B" if n_rows is None else n_rows
-        raise UserError(f"{name}: must have shape [{rows}, {n_columns}] or [{n_columns}] but has {list(values.shape)}")
+def _rows(name: str, values: Tensor, n_rows: int | None, n_columns: int) -> Tensor:
+    """``values`` as ``[n_rows, n_columns]``, or a single row, which stands for all; refuses any other shape."""
+    rows = torch.atleast_2d(values)
+    fits = rows.ndim == 2 and rows.shape[1] == n_columns
+    if not fits or (n_rows is not None and len(rows) not in (1, n_rows)):
+        wanted = f"[{'B' if n_rows is None else n_rows}, {n_columns}] or [{n_columns}]"
+        raise UserError(f"{name}: must have shape {wanted} but has {list(values.shape)}")
+    return rows
 
 
 def load(path: str | Path, device: str = "cpu") -> Predictor:

@@ -124,7 +124,8 @@ def test_slices_give_what_the_whole_gives(tmp_path, monkeypatch):
     [
         ([[1.0, 2.0]], [0.5], None, r"x0: must have shape \[B, 3\] or \[3\] but has \[1, 2\]"),
         (np.ones((1, 1, 3)), [0.5], None, "x0: must have shape"),
-        (np.ones((0, 3)), [0.5], None, "x0: must have shape"),
+        (np.ones((0, 2)), [0.5], None, r"x0: must have shape \[B, 3\] or \[3\] but has \[0, 2\]"),
+        ([], [0.5], None, r"x0: must have shape \[B, 3\] or \[3\] but has \[0\]"),
         ([1.0, np.nan, 1.0], [0.5], None, r"x0: must be finite but is nan at index \[1\]"),
         (["a", "b", "c"], [0.5], None, "x0: must be an array of numbers"),
         ([1.0, 1.0, -2.0], [0.5], None, r"x0: must be positive.* is -2 at index \[0, 2\]"),
@@ -140,10 +141,18 @@ def test_wrong_arguments_are_named(x0, t, params, message, tmp_path):
         load(tmp_path).predict(x0, t, params)
 
 
-@pytest.mark.parametrize("params", [None, [1.0, 2.0], np.ones((2, 3))])
-def test_wrong_parameters_are_named(params, tmp_path):
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (None, "params: the surrogate takes 3 parameters"),
+        ([1.0, 2.0], r"params: must have shape \[8, 3\] or \[3\] but has \[2\]"),
+        (np.ones((2, 3)), r"params: must have shape \[8, 3\] or \[3\] but has \[2, 3\]"),
+        (np.ones((0, 3)), r"params: must have shape \[8, 3\] or \[3\] but has \[0, 3\]"),
+    ],
+)
+def test_wrong_parameters_are_named(params, message, tmp_path):
     _, data = saved(tmp_path, parameters=True)
-    with pytest.raises(UserError, match="params: "):
+    with pytest.raises(UserError, match=message):
         load(tmp_path).predict(physical(data)[0], [0.5], params)
 
 

@@ -105,6 +105,17 @@ def test_gradients_are_those_of_finite_differences(surrogate, tmp_path):
             assert gradient[index].item() == pytest.approx((ends[1] - ends[0]) / (2 * h), rel=0.02, abs=2e-3)
 
 
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_of_no_state_there_is_no_trajectory(surrogate, tmp_path):
+    """As in a process of a simulation that has no cells."""
+    _, data = saved(tmp_path, surrogate, log10=True, parameters=True)
+    predictor, (x0, params) = load(tmp_path), physical(data, "train")
+    for given in (params[:0], params[0]):
+        assert predictor.predict(x0[:0], data.timesteps, given).shape == (0, 21, 3)
+    found = predictor.predict(torch.zeros(0, 3), torch.tensor([0.5]), params[:0])
+    assert found.shape == (0, 1, 3) and found.dtype == torch.float32
+
+
 def test_parameters_alone_can_be_differentiated_by(tmp_path):
     _, data = saved(tmp_path, parameters=True)
     x0, params = physical(data, "train")
