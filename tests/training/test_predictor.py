@@ -106,6 +106,22 @@ def test_gradients_are_those_of_finite_differences(surrogate, tmp_path):
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
+def test_jacobians_as_the_page_says(surrogate, tmp_path):
+    saved(tmp_path, surrogate, log10=True)
+    predictor, x0 = load(tmp_path), torch.tensor([[1.0, 0.8, 1.2]], dtype=torch.float64, requires_grad=True)
+
+    def predicted(x0):
+        return predictor.predict(x0, [0.13, 0.58])
+
+    jacobian = torch.autograd.functional.jacobian(predicted, x0)
+    for index in np.ndindex(1, 2, 3):
+        (row,) = torch.autograd.grad(predicted(x0)[index], x0)
+        torch.testing.assert_close(jacobian[index], row)
+    if surrogate != "LatentNeuralODE":
+        torch.testing.assert_close(torch.func.jacrev(predicted)(x0.detach()), jacobian, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
 def test_of_no_state_there_is_no_trajectory(surrogate, tmp_path):
     """As in a process of a simulation that has no cells."""
     _, data = saved(tmp_path, surrogate, log10=True, parameters=True)
