@@ -62,13 +62,16 @@ def export(folder: Path, name: str, path: Path | None = None) -> Exported:
     as its nearest end, what has no logarithm or no solution becomes NaN.
 
     Raises:
-        UserError: the format is unknown, its packages are missing, the family does not go into it, there is a file
-            already, or what was written differs from the original by more than ``ALLOWED``. Nothing is left then.
+        UserError: the format is unknown or not that of ``path``'s suffix, its packages are missing, the family does not
+            go into it, there is a file already, or what was written differs from the original by more than ``ALLOWED``.
+            Nothing is left then.
     """
     if name not in FORMATS:
         raise UserError(f"format must be {' or '.join(FORMATS)}, but is {name!r}")
     suffix, packages, write, run = FORMATS[name]
     path = folder / f"model{suffix}" if path is None else path
+    if path.suffix != suffix:
+        raise UserError(f"file: must end in {suffix} for format={name}, but is {path}")
     if path.exists():
         raise UserError(f"file: {path} exists already; remove it, or give another file=...")
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

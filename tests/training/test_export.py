@@ -59,6 +59,8 @@ def test_nothing_is_replaced_or_begun(tmp_path):
     refused = {
         "model.pt2 exists already": {},
         "format must be torch_export or onnx, but is 'tflite'": {"format": "tflite"},
+        "file: must end in .pt2 for format=torch_export, but is p.foo": {"file": "p.foo"},
+        "file: must end in .onnx for format=onnx, but is p.pt2": {"file": "p.pt2", "format": "onnx"},
         "none/config.yaml does not exist": {"model": f"{tmp_path}/none"},
         "give the folder of a saved surrogate": {"model": ""},
     }
