@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
+from codes.results.report.comparison import costs
 from codes.results.report.findings import read
 from codes.results.report.history import history
 from codes.results.report.parameters import importances, slices
@@ -150,6 +151,24 @@ def test_what_ran_out_of_time_is_never_on_a_front(dual):
     assert sorted(drawn["Pareto front"]) == [0.1, 0.2, 0.4] and "knee: trial 1" in drawn
     (strip,) = [trace for trace in picture.figure.data if trace.yaxis == "y2"]
     assert (list(strip.x), list(strip.y)) == ([1e-9], ["time_pruned"])
+
+
+def test_studies_are_compared_by_their_fronts(dual, studies):
+    with opened_study([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"]) as kept:
+        single = read(kept)
+    (picture,) = costs([replace(dual, trials=tuple(trials(*POINTS))), single])
+    traces = [(trace.name, trace.mode, trace.marker.symbol, trace.showlegend) for trace in picture.figure.data]
+    several, one = dual.kept.name, single.kept.name
+    assert traces == [
+        (several, "markers", None, None),
+        (several, "lines", None, False),
+        (several, "markers", "star", False),
+        (one, "markers", None, None),
+        (one, "markers", "star", False),
+    ]
+    _, front, knee, _, best = picture.figure.data
+    assert list(zip(front.x, front.y, strict=True)) == [(0.1, 8.5), (0.2, 2.0), (0.4, 1.0)]
+    assert (knee.text, best.text) == (("trial 1",), (f"trial {single.chosen.number}",))
 
 
 @pytest.mark.slow

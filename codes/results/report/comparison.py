@@ -1,14 +1,16 @@
 """The page that sets all studies of a ``tuning_id`` side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
+from optuna.trial import FrozenTrial
 
 from codes.results.report.findings import Findings, value_of
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
 from codes.results.report.study import in_words
-from codes.results.report.style import STUDIES, Picture, axis
+from codes.results.report.style import STAR, STUDIES, Picture, axis
 from codes.tuning.front import accuracy_of
 
 
@@ -19,7 +21,7 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
-        ("Accuracy against cost", Gallery().show(*_costs(findings))),
+        ("Accuracy against cost", Gallery().show(*costs(findings))),
         ("Pages", pages),
     ]
     return page(f"All studies of {tuning_id}", sections, words)
@@ -49,7 +51,7 @@ def _study(found: Findings) -> tuple[str, ...]:
     )
 
 
-def _costs(findings: Sequence[Findings]) -> list[Picture]:
+def costs(findings: Sequence[Findings]) -> list[Picture]:
     """Complete trials of all studies in the two metrics of the first one; one picture for each unit of those."""
     axes = findings[0].axes
     alike: dict[tuple[str, ...], list[Findings]] = {}
@@ -59,26 +61,45 @@ def _costs(findings: Sequence[Findings]) -> list[Picture]:
 
 
 def _cost(findings: Sequence[Findings], x: str, y: str) -> Picture:
-    """Complete trials of studies in two metrics, a colour for each study."""
+    """Complete trials of studies in two metrics, a colour for each study, with what each found."""
     title = f"{y} against {x}, complete trials"
     figure = go.Figure()
-    drawn: list[tuple[float, float]] = []
+    drawn: list[tuple[float, float, int]] = []
     for number, found in enumerate(findings):
-        first, second = (value_of(name, found.kept.objective.metrics) for name in (x, y))
-        points = [(first(trial), second(trial), trial.number) for trial in found.complete]
-        points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
-        drawn += [point[:2] for point in points]
-        figure.add_scatter(
-            x=[point[0] for point in points],
-            y=[point[1] for point in points],
-            text=[f"trial {point[2]}" for point in points],
-            mode="markers",
-            name=found.kept.name,
-            marker={"color": STUDIES[number % len(STUDIES)], "size": 8},
-            hovertemplate="%{text}: %{x:.4g}, %{y:.4g}<extra>" + found.kept.name.replace("<", "&lt;") + "</extra>",
-        )
+        colour = STUDIES[number % len(STUDIES)]
+        points = _points(found, found.complete, x, y)
+        drawn += points
+        _add(figure, found, points, mode="markers", marker={"color": colour, "size": 8, "opacity": 0.5})
+        if {*found.kept.objective.metrics} == {x, y}:
+            front = sorted(_points(found, found.best, x, y))
+            _add(figure, found, front, mode="lines", line={"color": colour, "shape": "hv"}, showlegend=False)
+        if found.chosen is not None:
+            chosen = _points(found, [found.chosen], x, y)
+            _add(figure, found, chosen, mode="markers", marker={**STAR, "color": colour}, showlegend=False)
     if not drawn:
         return Picture(title, f"No trial has both {x} and {y} yet.")
     figure.update_xaxes(title=findings[0].label(x), **axis(point[0] for point in drawn))
     figure.update_yaxes(title=findings[0].label(y), **axis(point[1] for point in drawn))
-    return Picture(title, "Down and left is better. One colour for each study.", figure, height=520)
+    text = "Down and left is better. One colour for each study; line: its Pareto front, where it has optimised both; "
+    return Picture(title, f"{text}star: its knee, or its best trial.", figure, height=520)
+
+
+def _points(found: Findings, trials: Iterable[FrozenTrial], x: str, y: str) -> list[tuple[float, float, int]]:
+    """Two metrics and the number of each trial that has both."""
+    first, second = (value_of(name, found.kept.objective.metrics) for name in (x, y))
+    points = [(first(trial), second(trial), trial.number) for trial in trials]
+    return [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+
+
+def _add(figure: go.Figure, found: Findings, points: Sequence[tuple[float, float, int]], **looks: Any) -> None:
+    """A trace of a study, which one entry of the legend shows and hides with its others."""
+    name = found.kept.name
+    figure.add_scatter(
+        x=[point[0] for point in points],
+        y=[point[1] for point in points],
+        text=[f"trial {point[2]}" for point in points],
+        name=name,
+        legendgroup=name,
+        hovertemplate="%{text}: %{x:.4g}, %{y:.4g}<extra>" + name.replace("<", "&lt;") + "</extra>",
+        **looks,
+    )
