@@ -117,8 +117,6 @@ def check_layout(name: str, arrays: Mapping[str, Shaped], labels: Sequence[str] 
         raise UserError(f"{name}: 'timesteps' has shape {shape}, but the trajectories have {n_timesteps} timesteps")
     if labels is not None and len(labels) != n_quantities:
         raise UserError(f"{name}: {len(labels)} labels for {n_quantities} quantities; got {', '.join(labels)}")
-    if labels is not None and len(set(labels)) < len(labels):
-        raise UserError(f"{name}: each quantity needs a label of its own; got {', '.join(labels)}")
     return DataSpec(n_quantities, n_parameters, n_timesteps)
 
 

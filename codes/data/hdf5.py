@@ -38,6 +38,8 @@ def read_dataset(path: str | Path) -> Dataset:
     with _reading(path) as file:
         stored, labels = _stored(path, file), _labels(path, file)
         _warn_of_unknown(path, file)
+        if labels is not None and len(set(labels)) < len(labels):
+            log.warning(f"{path}: two quantities have one label, which no picture can tell apart: {', '.join(labels)}")
         spec = check_layout(str(path), stored, labels)
         arrays = {key: _load(array) for key, array in stored.items()}
     check_values(str(path), arrays, labels)
@@ -155,6 +157,8 @@ def _names(name: str, labels: Sequence[str]) -> list[str]:
     for label in labels:
         if not isinstance(label, str) or "\0" in label:
             raise UserError(f"{name}: labels must be texts without NUL characters, but one is {label!r}")
+    if len(set(labels)) < len(labels):
+        raise UserError(f"{name}: each quantity needs a label of its own; got {', '.join(labels)}")
     return [str(label) for label in labels]
 
 
