@@ -27,7 +27,9 @@ from codes.tuning.changes import KEPT, STORED, as_text, keep_config
 from codes.tuning.presence import PREFIX
 
 # What a study leaves in its folder. Hydra's own files are those of the present launch.
-RESULTS = ("models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml", "trial_*.yaml", "slot_*.log")
+MARK = ".study-"  # begins the name of a file that says whose the folder is
+RESULTS = (f"{MARK}*", "models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml", "trial_*.yaml")
+RESULTS += ("slot_*.log",)
 MODELS = ("models", "certified")
 COPIED = (*RESULTS, "*.log", "*.yaml")
 NAMES = ("tuning_id", "study_name", "output_dir")

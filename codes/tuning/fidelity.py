@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from optuna.trial import TrialState
 
 from codes.errors import UserError
 from codes.storage import Database
-from codes.tuning.backup import Backup, back_up, finish_replacing, replace_study
+from codes.tuning.backup import MARK, Backup, back_up, finish_replacing, replace_study
 from codes.tuning.changes import (
     STORED,
     Change,
@@ -34,6 +35,7 @@ from codes.tuning.screen import emit
 from codes.tuning.summary import resume_command
 
 Decision = Literal["reuse", "overwrite"]
+IDENTITY = "identity"  # user attribute of a study: what its folder is marked by
 WAYS = {
     "reuse": "keep its trials: compatible changes apply, breaking keys stay as they are stored",
     "overwrite": "start anew under its name; the old study and its files stay as a backup",
@@ -112,6 +114,7 @@ def _compare(plan: Plan, database: Database) -> Comparison | None:
     trials = study.get_trials(deepcopy=False)
     if all(trial.state is TrialState.WAITING for trial in trials) and not Presence(study).others():
         if stored is not None and changes(stored, plan.config):
+            (plan.folder / f"{MARK}{study.user_attrs.get(IDENTITY)}").unlink(missing_ok=True)
             optuna.delete_study(study_name=plan.name, storage=database.storage)
         return None
     if stored is None:
@@ -132,8 +135,28 @@ def _check_folder(plan: Plan, database: Database) -> None:
         )
 
 
+def _take_folder(plan: Plan, study: optuna.Study, database: Database) -> None:
+    """Mark the folder as that of ``study``; refuse one that another study has marked, perhaps just now."""
+    own = study.user_attrs.get(IDENTITY) or uuid.uuid4().hex
+    study.set_user_attr(IDENTITY, own)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    mark = plan.folder / f"{MARK}{own}"
+    is_new = not mark.exists()
+    mark.touch()
+    others = [path for path in plan.folder.glob(f"{MARK}*") if path != mark]
+    if others:
+        if is_new:
+            mark.unlink()
+        raise UserError(
+            f"study {plan.name} in {database.address} cannot write into {plan.folder}, which another study has taken, "
+            "of another storage or deleted since. Name its storage, take another tuning_id=..., or, if that study is "
+            f"gone, remove {others[0]}"
+        )
+
+
 def _enter(plan: Plan, database: Database, kept: DictConfig) -> Presence:
     study = _load(plan, database)
+    _take_folder(plan, study, database)
     keep_config(study, kept, plan.folder)
     presence = Presence(study, of_one_host=database.of_one_host)
     presence.beat()
