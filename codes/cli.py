@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import is_dataclass
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException, HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codes import secrets
@@ -20,6 +22,36 @@ from codes.errors import StopTraining, UserError
 from codes.signals import like_ctrl_c
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
+OF_OMEGACONF = re.compile(r"\n    (?:full_key: (?P<key>.*)|(?:reference|object)_type=.*)")
+APPEND = re.compile(r"\nTo append to your config use \+.*")
+WORDED = [  # messages of Hydra, and what a user can do about them
+    (r"Additional config directory '(.*)' not found", r"--config-dir: \1 is not a folder; make it first"),
+    (
+        r"Error merging override .*\nCannot set '(.*)' because '(?:fine|known|explore)' is None",
+        r"\1: is of the fine stage only; add search_space=fine",
+    ),
+    (
+        r"Error merging override \+*([^=\s]+)=(.*)\nInvalid value assigned: \w+ is not a ListConfig.*",
+        r"\1: must be a list but got \2; type \1=[\2]",
+    ),
+    (
+        r"In ('.*'): .*\nInvalid value assigned: \w+ is not a ListConfig.*",
+        r"must be a list; put the value of \1 in [ ]",
+    ),
+    (
+        r"In '((\w+)/[^']*)': (?:ConfigKeyError raised while composing config:\nKey '\2' not in"
+        r"|Invalid Defaults List override .*\nNo earlier Group Default for '.*@\2[.'])[^\n]*",
+        r"\1: the first line of that file must be `# @package _global_`, so that its keys are those of the config",
+    ),
+    (
+        r"Structured config of type `DatasetConfig` has missing mandatory value: data_dir",
+        r"must be set; the file of a dataset begins with `defaults: [/base/dataset@_here_, _self_]`, which sets it",
+    ),
+    (
+        r"(?s)Error when parsing index: \d+, string: ([^'\"=]+)=(\$\{[^'\"]*\}) out of .*",
+        r"""\1: a value with several ${ } needs quotes of its own, inside those of the shell: '\1="\2"'""",
+    ),
+]
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
@@ -109,10 +141,11 @@ def _explain_config(error: Exception) -> str:
     """Hydra's message with its cause, and the keys to choose from where a key is unknown."""
     if str(error).startswith(OF_A_RESOLVER):  # which has said all that there is to say
         return str(error).removeprefix(OF_A_RESOLVER).partition("\n    full_key")[0]
-    lines = [str(error)]
     cause = error.__cause__
+    lines = [str(error)]
     if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause))
+    lines = [_worded("\n".join(lines), cause)]
     for candidate in (error, cause):
         if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
             keys = _known_keys(candidate.parent_node)
@@ -120,6 +153,22 @@ def _explain_config(error: Exception) -> str:
                 lines.append(f"keys here: {', '.join(keys)}")
     lines += [_older_style(key) for key in OLDER_STYLE if f"'{key}'" in f"{error} {cause}"]
     return "\n".join(lines)
+
+
+def _worded(text: str, cause: BaseException | None) -> str:
+    """Hydra's message in words of this project, the key first where nothing else names it."""
+    key = next((found["key"] for found in OF_OMEGACONF.finditer(text) if found["key"]), None)
+    text = OF_OMEGACONF.sub("", text)
+    section = getattr(cause, "parent_node", None)
+    if (
+        isinstance(section, DictConfig)
+        and is_dataclass(OmegaConf.get_type(section))
+        and not f"{key}".startswith("hydra")
+    ):
+        text = APPEND.sub("", text)  # what is appended there is refused
+    for pattern, words in WORDED:
+        text = re.sub(pattern, words, text)
+    return text if key is None or key in text else f"{key}: {text}"
 
 
 def refuse_older_style(config: DictConfig) -> None:

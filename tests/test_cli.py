@@ -71,6 +71,23 @@ BAD_INPUT = [
     ("tune.py", ["++surrogate.depth=3"], ["error: surrogate.depth: there is no such key; surrogate has name, "]),
     ("tune.py", ["+epochs=3"], ["error: epochs: there is no such key; the config has dataset, "]),
     ("tune.py", ["+dataset.generate.n_trian=3"], ["error: dataset.generate.n_trian: ", "did you mean n_train?"]),
+    (
+        "train.py",
+        ["trainer.epoch=4"],
+        ["'trainer.epoch'.\nKey 'epoch' not in 'TrainerConfig'. Did you mean: 'epochs'?"],
+    ),
+    ("train.py", ["epochs=4"], ["'epochs'.\nKey 'epochs' not in 'TrainRunConfig'\nkeys here: hydra, dataset, "]),
+    ("tune.py", ["sampler.foo=4"], ["To append to your config use +sampler.foo=4\n", "keys here: _target_, seed, "]),
+    ("tune.py", ["hydra.foo=4"], ["To append to your config use +hydra.foo=4\n"]),
+    ("tune.py", ["fine.factor=2"], ["error: fine.factor: is of the fine stage only; add search_space=fine\n"]),
+    ("tune.py", ["devices=cpu"], ["error: devices: must be a list but got cpu; type devices=[cpu]\n"]),
+    ("train.py", ["objective.metrics=lae99"], ["error: objective.metrics: ", "type objective.metrics=[lae99]\n"]),
+    ("train.py", ["--config-dir", "nowhere"], ["error: --config-dir: ", "/nowhere is not a folder; make it first\n"]),
+    (
+        "tune.py",
+        ["search_space.beta.when=${and:${eq:${surrogate.optimizer},sgd},true}"],
+        ["""inside those of the shell: 'search_space.beta.when="${and:${eq:${surrogate.optimizer},sgd},true}"'\n"""],
+    ),
     ("train.py", ["surrogate.hidden_size=0"], ["surrogate.hidden_size", "0"]),
     ("train.py", ["surrogate.activation=Relu"], ["Relu", "ReLU", "GELU"]),
     ("train.py", ["surrogate.learning_rate=-1"], ["surrogate.learning_rate", "-1"]),
@@ -95,6 +112,13 @@ BAD_INPUT = [
     ("tune.py", ["trials=0"], ["trials", "0"]),
     ("tune.py", ["surrogate.momentum=1.5"], ["error: surrogate.momentum", "less than 1", "1.5"]),
     ("tune.py", ["trainer.batch_size=0"], ["error: trainer.batch_size", "0"]),
+    (
+        "tune.py",
+        ["pruner=null"],
+        ["error: pruner: cannot be null; type pruner=none, or ", "(choices: accuracy, "],
+    ),
+    ("tune.py", ["~search_space"], ["error: search_space: cannot be taken out; ", "(choices: FullyConnected, "]),
+    ("train.py", ["storage=null"], ["error: storage: cannot be null; leave it out, train.py has no storage\n"]),
     ("tune.py", ["storage=oracle"], ["oracle", "sqlite"]),
     ("tune.py", ["storage=postgres", "storage.pasword=x"], ["error: storage.pasword: is not", "mean password?"]),
     ("tune.py", ["tuning_id=../x"], ["error: tuning_id", "one folder", "'../x'"]),
@@ -116,9 +140,30 @@ BAD_INPUT = [
 def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, data_dir):
     result = run(script, *SMALL[3:], *arguments, folder=tmp_path, CODES_DATA_DIR=data_dir)
     assert result.returncode != 0
-    assert "Traceback" not in result.stderr
+    assert not re.search("Traceback|full_key|_type=", result.stderr)
     assert all(word in result.stderr for word in expected), result.stderr
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
+
+
+PACKAGE = "the first line of that file must be `# @package _global_`"
+OWN_FILES = {
+    "experiment/bare": ("trials: 3", f"error: experiment/bare: {PACKAGE}"),
+    "experiment/groups": ("defaults: [override /dataset: robertson]", f"error: experiment/groups: {PACKAGE}"),
+    "experiment/text": ("# @package _global_\ndevices: cpu", "error: devices: must be a list; put the value of 'ex"),
+    "dataset/own": ("{name: own, source: file, path: x.h5}", "error: dataset.data_dir: must be set; the file of a"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_a_config_file_of_ones_own_that_lacks_something(name, tmp_path):
+    text, expected = OWN_FILES[name]
+    path = tmp_path / f"mine/{name}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{text}\n")
+    choice = name.replace("/", "=").replace("experiment", "+experiment")
+    result = run("tune.py", "--config-dir", "mine", choice, folder=tmp_path)
+    assert result.returncode == 1 and not re.search("Traceback|full_key|_type=", result.stderr)
+    assert expected in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("text", ["@sesame", "[sesame", "'sesame", "a: sesame", "*sesame"])

@@ -66,7 +66,7 @@ def split_config_dir(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
         rest = [*arguments[:index], *arguments[index + (1 if equals else 2) :]]
         break
     if folder is not None and not folder.is_dir():
-        raise UserError(f"--config-dir: {folder} is not a folder")
+        raise UserError(f"--config-dir: {folder} is not a folder; make it first")
     return folder, rest
 
 
