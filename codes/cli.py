@@ -17,7 +17,7 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from codes import secrets
+from codes import groups, secrets
 from codes.errors import StopTraining, UserError
 from codes.signals import like_ctrl_c
 
@@ -72,6 +72,7 @@ def run(main: Callable[[], Any]) -> None:
     _have_streams()
     try:
         sys.argv[1:] = secrets.take(sys.argv[1:])
+        groups.refuse_none(sys.argv[1:])
         with like_ctrl_c(), _masked_config(sys.argv[1:]):
             main()
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from codes import arguments, resolvers, schema
+from codes import arguments, groups, resolvers, schema
 from codes.errors import UserError
 from tests.command import ROOT, SMALL, run
 
@@ -143,6 +143,21 @@ def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, dat
     assert not re.search("Traceback|full_key|_type=", result.stderr)
     assert all(word in result.stderr for word in expected), result.stderr
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
+
+
+@pytest.mark.parametrize("argument", ["{}=null", "{}=[]", "{}=x,null", "~{}", "~{}=x"])
+@pytest.mark.parametrize("group", groups.INSTEAD)
+def test_groups_need_a_choice(group, argument, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tune.py"])
+    own = tmp_path / group / "own.yaml"
+    own.parent.mkdir()
+    own.touch()
+    arguments = ["trials=3", argument.format(group), f"--config-dir={tmp_path}"]
+    if argument.startswith("~") and group in groups.OPTIONAL:
+        groups.refuse_none(arguments)
+        return
+    with pytest.raises(UserError, match=rf"^{group}: cannot be .*; .* \(choices: .*own"):
+        groups.refuse_none(arguments)
 
 
 PACKAGE = "the first line of that file must be `# @package _global_`"

@@ -15,6 +15,7 @@ LAYERS = {
     "metrics": 0,
     "resolvers": 0,
     "cli": 0,
+    "groups": 0,
     "arguments": 0,
     "secrets": 0,
     "console": 0,

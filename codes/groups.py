@@ -1,0 +1,51 @@
+"""Config groups that need a choice: what is told to who takes it away, for Hydra has a traceback, or says nothing."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from codes.errors import UserError
+
+CONF = Path(__file__).parents[1] / "conf"
+NOTHING = {"null", "[]"}
+INSTEAD = {  # what is typed by who wants none
+    "dataset": "choose one, a file of your own by dataset=hdf5 dataset.path=...",
+    "surrogate": "choose one",
+    "trainer": "leave it out for that of the surrogate",
+    "objective": "leave it out for objective=accuracy",
+    "optimal": "type optimal=off for the defaults without tuned hyperparameters",
+    "search_space": "leave it out for that of the surrogate; ~search_space.<name> takes a parameter out",
+    "sampler": "type sampler=random for one that learns nothing, or leave it out for that of the objective",
+    "pruner": "type pruner=none, or leave it out for that of the objective",
+    "storage": "type storage=memory to keep nothing, or leave it out for storage=sqlite",
+}
+ONLY_TUNE = ("search_space", "sampler", "pruner", "storage")
+OPTIONAL = ("storage",)  # may be taken out with ~
+
+
+def refuse_none(arguments: Sequence[str]) -> None:
+    """Raise ``UserError`` for a group that is null or taken out, with what to type instead and the choices."""
+    is_train = Path(sys.argv[0]).name == "train.py"
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        group = key.lstrip("~")
+        if group not in INSTEAD:
+            continue
+        if key.startswith("~") and group not in OPTIONAL:
+            problem = "cannot be taken out"
+        elif NOTHING & set(value.split(",")):
+            problem = f"cannot be {value}"
+        else:
+            continue
+        if is_train and group in ONLY_TUNE:
+            raise UserError(f"{group}: {problem}; leave it out, train.py has no {group}")
+        choices = ", ".join(_choices(group, arguments))
+        raise UserError(f"{group}: {problem}; {INSTEAD[group]} (choices: {choices})")
+
+
+def _choices(group: str, arguments: Sequence[str]) -> list[str]:
+    flags, _ = get_args_parser().parse_known_args(arguments)
+    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
+    return sorted({path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")})
