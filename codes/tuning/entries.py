@@ -29,7 +29,8 @@ def read_space(config: DictConfig) -> Space:
     scratch = copy.deepcopy(config)
     parameters = [_read(name, entry, scratch) for name, entry in leaves(tree)]
     if not parameters:
-        raise UserError(f"{SECTION} is empty; add a parameter, for example +{SECTION}.learning_rate.low=1e-4")
+        example = f"'+{SECTION}.learning_rate={{low: 1e-4, high: 1e-2}}'"
+        raise UserError(f"{SECTION} is empty; add a parameter, for example {example}")
     _check_duplicates(parameters)
     ordered = parents_first(parameters, config)
     for parameter in ordered:

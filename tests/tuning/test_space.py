@@ -118,7 +118,7 @@ REFUSED = {
         {"momentum": {"low": 0.5, "high": 0.9, "when": "${gt:${surrogate.momentum},0.2}"}},
         ["cycle", "momentum"],
     ),
-    "empty": ({}, ["search_space is empty"]),
+    "empty": ({}, ["search_space is empty", "'+search_space.learning_rate={low: 1e-4, high: 1e-2}'"]),
 }
 
 
