@@ -4,18 +4,20 @@
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from codes import cli, resolvers, schema
+from codes import arguments, cli, resolvers, schema
 from codes.checks import check_config, check_keys
 from codes.metrics import METRICS
 
@@ -105,7 +107,12 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not typed.trainer.resume:
         keep_earlier(folder, [CHECKPOINT])
-    result = train(typed, data, device, folder=folder)
+    try:
+        result = train(typed, data, device, folder=folder)
+    except KeyboardInterrupt:
+        if (folder / CHECKPOINT).exists():
+            tell(f"\nstopped; go on from the last checkpoint with\n{resume_command(HydraConfig.get())}")
+        raise
     val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
     keep_earlier(folder, [*WRITTEN, *EXPORTED])
     save_artifact(folder, result.model, typed, data)
@@ -115,6 +122,17 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     tell(summary(result.metrics, val, data.transform.unit, folder))
     values = tuple(result.metrics[name] for name in typed.objective.metrics)
     return values[0] if len(values) == 1 else values
+
+
+def resume_command(job: Any) -> str:
+    """The same training in the same folder, from its checkpoint."""
+    if job.mode is RunMode.MULTIRUN:
+        folder = [f"hydra.run.dir={os.path.relpath(job.runtime.output_dir, job.runtime.cwd)}"]
+    else:
+        of_hydra: Any = OmegaConf.to_container(job.overrides.hydra, resolve=False)
+        folder = [text for text in of_hydra if text.startswith("hydra.run.dir=")]
+    repeated = [text for text in arguments.repeated(job) if text.lstrip("+").partition("=")[0] != "trainer.resume"]
+    return arguments.command_line("train.py", [*repeated, *folder, "trainer.resume=true"])
 
 
 def keep_earlier(folder: Path, names: Sequence[str]) -> None:

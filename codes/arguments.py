@@ -1,10 +1,14 @@
 """What was typed to start a Hydra job, and what is to be typed to go on with it."""
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+
+WIDTH = 96  # of a suggested command
 
 
 def typed(hydra: Any) -> list[str]:
@@ -28,3 +32,14 @@ def script(name: str) -> str:
     """Where ``train.py`` or ``tune.py`` is, seen from here, as the one of both that runs was called."""
     called = Path(sys.argv[0])
     return str(called.with_name(name)) if called.name in ("train.py", "tune.py") else name
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """A command to be copied, broken where it gets too wide for a terminal; ``name`` is that of the script."""
+    lines = [f"  python {shlex.quote(script(name))}"]
+    for word in map(shlex.quote, arguments):
+        if len(lines[-1]) + len(word) > WIDTH:
+            lines[-1] += " \\"
+            lines.append("     ")
+        lines[-1] += f" {word}"
+    return "\n".join(lines)

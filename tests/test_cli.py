@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +283,24 @@ def test_a_killed_training_goes_on(tmp_path, data_dir):
     assert checkpoint.read_bytes() == kept
     assert run("train.py", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir).returncode == 0
     assert [path.read_bytes() for path in checkpoint.parent.glob("backup-*/checkpoint.safetensors")] == [kept]
+
+
+@pytest.mark.parametrize("flags", [["trainer.resume=false"], ["-m"], ["hydra.run.dir=outputs/trained/own"]])
+def test_an_interrupted_training_says_how_to_go_on(flags, tmp_path, data_dir):
+    settings = [*SMALL[:3], "trainer.epochs=1000", "trainer.checkpoint_every=5"]
+    command = [sys.executable, str(ROOT / "train.py"), *flags, *settings]
+    environment = {**os.environ, "CODES_DATA_DIR": data_dir, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while not (kept := list(tmp_path.rglob("checkpoint.safetensors"))):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate()[0]
+    assert process.returncode == 130 and shown.count("trainer.resume=") == 1
+    typed = re.search(r"go on from the last checkpoint with\n  python (.*)", shown.replace("\\\n", ""))[1]
+    result = run(*shlex.split(typed), folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+    assert (kept[0].parent / "metrics.yaml").exists()
+    assert "from scratch" not in (kept[0].parent / "train.log").read_text()
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import re
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ from codes.tuning.pruners import ParetoHalving
 from codes.tuning.space import as_override
 from codes.tuning.tables import table
 
-WIDTH = 96  # of a suggested command
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
 KEPT: tuple[str, ...] = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "together")
 KEPT += ("hardware", "coordinator")
@@ -117,7 +115,7 @@ def fine_command(plan: Plan, overrides: Sequence[str]) -> str:
     own = {"search_space", "study_name", "output_dir", "trials"}
     kept = [text for text in overrides if _key(text).split(".")[0] not in own]
     other = [] if plan.name == f"{plan.config.tuning_id}_{plan.config.surrogate.name}" else [f"fine.study={plan.name}"]
-    return _command("tune.py", [*kept, "search_space=fine", *other])
+    return arguments.command_line("tune.py", [*kept, "search_space=fine", *other])
 
 
 def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
@@ -125,7 +123,7 @@ def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
     overrides = [text for text in overrides if text != "on_config_change=overwrite"]
     if trials is not None:
         overrides = [*(text for text in overrides if _key(text) != "trials"), f"trials={trials}"]
-    return _command("tune.py", overrides)
+    return arguments.command_line("tune.py", overrides)
 
 
 def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective) -> None:
@@ -221,17 +219,6 @@ def _aligned(facts: Mapping[str, str]) -> str:
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:
     return [f"{key}={as_override(value)}" for key, value in values.items()]
-
-
-def _command(script: str, overrides: Sequence[str]) -> str:
-    """A command line, broken where it gets too wide for a terminal."""
-    lines = [f"  python {shlex.quote(arguments.script(script))}"]
-    for word in map(shlex.quote, overrides):
-        if len(lines[-1]) + len(word) > WIDTH:
-            lines[-1] += " \\"
-            lines.append("     ")
-        lines[-1] += f" {word}"
-    return "\n".join(lines)
 
 
 def _key(override: str) -> str:
