@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codes.bounds import leaves, refine
 from codes.errors import UserError
+from codes.metrics import direction
 
 NAME_LIMIT = 120  # bytes of a folder's name that a user chooses; file systems take 255, suffixes need some
 OF_A_BACKUP = re.compile(r"(\.bak-[\d-]+)+$")  # what on_config_change appends to the name of a study that it keeps
@@ -84,6 +85,11 @@ def fine_budget(search_space: Any) -> int:
     return max(10 * sum(1 for _ in leaves(search_space)), 10)
 
 
+def directions(metrics: Any) -> list[str]:
+    """Direction of each of ``metrics``, for Hydra's Optuna sweeper."""
+    return [direction(metric) for metric in metrics]
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "device_slot": device_slot,
     "eq": lambda a, b: bool(a == b),
@@ -100,6 +106,7 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "fine_bounds": fine_bounds,
     "fine_budget": fine_budget,
     "choices": choices,
+    "directions": directions,
     "folder_name": folder_name,
     "absolute": os.path.abspath,
 }

@@ -256,6 +256,14 @@ def test_the_optuna_sweeper_optimises_train(tmp_path, data_dir):
     assert best["best_value"] == pytest.approx(min(scores))
 
 
+def test_the_optuna_sweeper_optimises_each_metric_of_the_objective(tmp_path, data_dir):
+    arguments = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "surrogate.hidden_size=int(interval(4,8))"]
+    result = run("train.py", *arguments, "objective=dual", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+    best = yaml.safe_load(next(tmp_path.rglob("optimization_results.yaml")).read_text())
+    assert {len(solution["values"]) for solution in best["solutions"]} == {2}
+
+
 def test_a_second_training_keeps_the_first(tmp_path, data_dir):
     exported = tmp_path / "outputs/trained/robertson/MultiONet/model.pt2"
     for seed in (1, 2):
