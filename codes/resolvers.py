@@ -15,6 +15,7 @@ from codes.metrics import direction
 
 NAME_LIMIT = 120  # bytes of a folder's name that a user chooses; file systems take 255, suffixes need some
 OF_A_BACKUP = re.compile(r"(\.bak-[\d-]+)+$")  # what on_config_change appends to the name of a study that it keeps
+OPERATORS = "${eq:a,b} ${ne:a,b} ${in:a,[b,c]} ${gt:a,b} ${lt:a,b} ${not:a} ${and:a,b} ${or:a,b}"  # of conditions
 DEVICE_SLOT_VARIABLE = "CODES_DEVICE_SLOT"
 
 

@@ -3,7 +3,9 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from graphlib import CycleError, TopologicalSorter
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,6 +14,9 @@ from codes.tuning.space import SECTION, Parameter
 
 # The innermost ${key} of an interpolation: no resolver call (a colon), nothing nested (braces).
 REFERENCE = re.compile(r"\$\{\s*([^${}:]*?)\s*\}")
+
+# A key that is compared with a value, or with several.
+COMPARED = re.compile(r"\$\{\s*(?:eq|ne|in)\s*:\s*\$\{\s*([\w.]+)\s*\}\s*,\s*(\[[^\[\]]*\]|[^\[\],{}$]*)\}")
 
 
 def parents_first(parameters: Sequence[Parameter], config: DictConfig) -> list[Parameter]:
@@ -44,6 +49,23 @@ def parents_of(parameter: Parameter, parameters: Sequence[Parameter], config: Di
         for other in parameters
         if any(f"{other.key}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other.key}.") for key in reached)
     }
+
+
+def check_values(parameter: Parameter, config: DictConfig) -> None:
+    """Refuse a condition that compares a key with a value that its schema never lets it have."""
+    for key, text in COMPARED.findall(str(parameter.when)):
+        section, _, leaf = key.rpartition(".")
+        schema = OmegaConf.get_type(config, section) if section else None
+        hint = get_type_hints(schema).get(leaf) if is_dataclass(schema) else None
+        if get_origin(hint) is not Literal:
+            continue
+        values = [value.strip(" \t'\"") for value in text.strip("[] ").split(",")]
+        for value in values:
+            if value not in get_args(hint):
+                raise UserError(
+                    f"{SECTION}.{parameter.name}.when: {key} is never {value!r}; "
+                    f"its values are {', '.join(get_args(hint))}"
+                )
 
 
 def _references(text: str, config: DictConfig, where: str, seen: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
@@ -13,12 +14,14 @@ from omegaconf.errors import OmegaConfBaseException
 from codes.bounds import key_of, leaves
 from codes.errors import UserError
 from codes.limits import limit_of
-from codes.tuning.conditions import parents_first
+from codes.resolvers import OPERATORS
+from codes.tuning.conditions import check_values, parents_first
 from codes.tuning.space import SECTION, Kind, Parameter, Space
 
 SECTIONS = ("surrogate", "trainer", "dataset")  # of the config, where tuned keys may lie
 RANGE = {"low", "high", "log", "step"}
 FIELDS = {"type", "when", "choices"} | RANGE
+IN_A_RESOLVER = re.compile(r"^\w+ raised while resolving interpolation: (?:\S+\(\) )?")
 KINDS: tuple[Kind, ...] = ("float", "int", "categorical")
 
 
@@ -34,6 +37,7 @@ def read_space(config: DictConfig) -> Space:
     _check_duplicates(parameters)
     ordered = parents_first(parameters, config)
     for parameter in ordered:
+        check_values(parameter, config)
         _check_condition(parameter, config)
     return Space(tuple(ordered))
 
@@ -199,5 +203,7 @@ def _check_condition(parameter: Parameter, config: DictConfig) -> None:
     try:
         parameter.is_active(config)
     except OmegaConfBaseException as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"{SECTION}.{parameter.name}.when: {parameter.when} cannot be resolved: {cause}") from error
+        cause = IN_A_RESOLVER.sub("", str(error).splitlines()[0])
+        raise UserError(
+            f"{SECTION}.{parameter.name}.when: {parameter.when} cannot be resolved: {cause}\noperators: {OPERATORS}"
+        ) from error

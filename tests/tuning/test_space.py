@@ -100,7 +100,19 @@ REFUSED = {
     ),
     "unknown resolver": (
         {"momentum": {"low": 0.5, "high": 0.9, "when": "${equals:${surrogate.optimizer},sgd}"}},
-        ["momentum.when", "equals"],
+        ["momentum.when", "equals", "operators: ${eq:a,b} "],
+    ),
+    "too few arguments": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${surrogate.optimizer}}"}},
+        ["momentum.when", "cannot be resolved: missing 1 required positional argument", "operators: ${eq:a,b} "],
+    ),
+    "value that the parent never has": (
+        {"momentum": {"low": 0.5, "high": 0.9, "when": "${and:true,${ne:${surrogate.optimizer},sdg}}"}},
+        ["momentum.when: surrogate.optimizer is never 'sdg'; its values are adamw, sgd"],
+    ),
+    "values one of which the parent never has": (
+        {"eta_min": {"low": 0.1, "high": 0.9, "when": "${in:${surrogate.scheduler},[poly, 'cosin']}"}},
+        ["eta_min.when: surrogate.scheduler is never 'cosin'; its values are schedulefree, cosine, poly"],
     ),
     "condition that is a value": (
         {"momentum": {"low": 0.5, "high": 0.9, "when": "${surrogate.optimizer}"}},
@@ -129,6 +141,12 @@ def test_refused_with_key_rule_and_value(case, base):
         read_space(with_space(base, space))
     assert "search_space" in str(caught.value)
     assert all(word in str(caught.value) for word in expected), str(caught.value)
+
+
+def test_a_parent_may_be_compared_with_a_choice_that_is_left_out(base):
+    space = {"optimizer": {"choices": ["adamw"]}, "momentum": {"low": 0.5, "high": 0.9, "when": SGD}}
+    space["poly_power"] = {"low": 0.5, "high": 4.0, "when": "${in:${surrogate.scheduler},['poly',cosine]}"}
+    assert len(read_space(with_space(base, space))) == 3
 
 
 def test_children_are_sampled_after_their_parents_wherever_they_stand(base):
