@@ -5,9 +5,9 @@
     python -m codes.certify tuning_id=robertson surrogate=MultiONet search_space=fine device=cuda:0
 
 Trains the Pareto front, or the k=5 best trials of a single objective, and the configuration that the study started
-from, once more from each of seeds=[1,2,3], and times all of them in turn, rounds=30 times, on device=auto. The rest is
-what tune.py takes to find the study. What was found is kept in the study, and shown in its report. Killed, the same
-command goes on; seeds=[] times only.
+from, once more from each of seeds=[1,2,3], and times all of them in turn, rounds=30 times (at least 10), on
+device=auto. The rest is what tune.py takes to find the study. What was found is kept in the study, and shown in its
+report. Killed, the same command goes on; seeds=[] times only.
 """
 
 import sys

@@ -10,7 +10,7 @@ import pytest
 
 from codes.errors import UserError
 from codes.results.certificate import PREFIX, TIMES, certified_trials, read_certificate
-from codes.results.certify import certify
+from codes.results.certify import FEWEST_ROUNDS, certify
 from codes.results.opening import opened_study
 from codes.results.statistics import median_interval, p_independent, p_paired, ratio_of_means, rejected
 from codes.tuning.warm_start import KNOWN
@@ -161,3 +161,8 @@ def test_refused_before_anything_is_spent(folder, monkeypatch, changes, message)
     ):
         certify(kept, **{"k": 3, "seeds": [1], "rounds": 10, "device": "cpu", "say": said.append, **changes})
     assert not said
+
+
+def test_the_fewest_rounds_are_told_before_they_are_asked_for():
+    for page in ("docs/results.md", "codes/certify.py"):
+        assert f"at least {FEWEST_ROUNDS})" in (ROOT / page).read_text()
