@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from codes import storage
-from codes.metrics import ACCURACY
 from codes.results.opening import compose_tune, study_names
 from codes.results.scores import VAL
 from codes.schema import FileStorageConfig, StorageConfig
@@ -47,15 +46,15 @@ class Status:
     last_error: str
 
     def row(self) -> tuple[str, ...]:
-        """For a table with the columns ``COLUMNS``."""
+        """For a table with the columns ``COLUMNS``; empty where nothing runs, so that a column may be left out."""
         ended = ", ".join(f"{number} {outcome.value}" for outcome, number in self.outcomes.items())
-        live = f"{len(self.coordinators)} with {self.slots} slots" if self.coordinators else "none"
+        live = f"{len(self.coordinators)} with {self.slots} slots" if self.coordinators else ""
         live += f", {self.silent} of them elsewhere if alive" if self.silent else ""
         left = "" if self.seconds_left is None else as_time(self.seconds_left)
         return (
             self.name,
             f"{self.valid}/{self.target}",
-            str(self.running),
+            str(self.running or ""),
             live,
             left,
             self.best,
@@ -64,7 +63,7 @@ class Status:
         )
 
 
-COLUMNS = ("study", "valid", "running", "coordinators", "ETA", "best", "ended", "last error")
+COLUMNS = ("study", "valid", "running", "coordinators", "ETA", "best on test", "ended", "last error")
 
 
 def found_storages(root: Path) -> list[StorageConfig]:
@@ -128,9 +127,9 @@ def status_of(study: optuna.Study) -> Status | None:
 
 
 def _score(name: str, value: float, val: Mapping[str, float]) -> str:
-    """An accuracy is that on ``test``; the one on ``val`` stands beside it once it is known."""
+    """As on ``test``; an accuracy on ``val`` stands beside it once it is known."""
     known = f", {val[name]:.4g} on val" if name in val else ""
-    return f"{name} {value:.4g}{' on test' if name in ACCURACY else ''}{known}"
+    return f"{name} {value:.4g}{known}"
 
 
 def _last_error(trials: list[FrozenTrial]) -> str:

@@ -1,14 +1,16 @@
 """What is told of studies that run, have ended, or have died."""
 
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from codes.results.scores import VAL
-from codes.results.status import found_storages, statuses
-from codes.schema import FileStorageConfig
+from codes.results.status import Status, found_storages, statuses
+from codes.schema import SURROGATE_SCHEMAS, FileStorageConfig
 from codes.status import main
+from codes.tuning.outcomes import Outcome
 from codes.tuning.study import run_study
 from tests.tuning.studies import ELSEWHERE, RUNNERS, composed, entered, held_workers, hold, launch, release, study_in
 
@@ -41,13 +43,26 @@ def test_outcomes_best_and_last_error(tmp_path):
     row = dict(
         zip(("study", "valid", "running", "live", "eta", "best", "ended", "error"), status(tmp_path).row(), strict=True)
     )
-    assert (row["study"], row["valid"], row["running"], row["eta"]) == ("robertson_MultiONet", "5/5", "0", "")
-    assert row["best"].startswith("lae99 1.") and " on test (trial" in row["best"]
+    assert (row["study"], row["valid"], row["running"], row["eta"]) == ("robertson_MultiONet", "5/5", "", "")
+    assert row["best"].startswith("lae99 1.") and " (trial " in row["best"]
     study = study_in(tmp_path)
     study.set_user_attr(f"{VAL}{study.best_trial.number}", {"lae99": 1.25})
-    assert " on test, 1.25 on val (trial" in status(tmp_path).best
+    assert ", 1.25 on val (trial" in status(tmp_path).best
     assert "2 crashed" in row["ended"]
     assert row["error"].startswith("trial 8: the worker ended with exit code 3")
+
+
+def test_a_study_that_is_at_rest_takes_a_line(monkeypatch):
+    rest = {"running": 0, "coordinators": [], "silent": 0, "slots": 0, "seconds_left": None, "last_error": ""}
+    ended = {Outcome.COMPLETE: 11, Outcome.PRUNED: 9}
+    names = [f"primordial_parametric_{name}" for name in SURROGATE_SCHEMAS]
+    found = [Status(name, "x", 20, 20, ended, best="lae99 0.05132 (trial 12)", **rest) for name in names]
+    monkeypatch.setattr("codes.results.status.found_storages", lambda root: [None])
+    monkeypatch.setattr("codes.results.status.statuses", lambda settings: found)
+    monkeypatch.setenv("COLUMNS", "98")
+    header, *rows = main({}, []).splitlines()
+    assert header.split("  ")[1:2] == ["study"] and not re.search("running|coordinators|ETA|last error", header)
+    assert [row.split()[0] for row in rows] == names
 
 
 def test_a_coordinator_elsewhere_may_be_dead(tmp_path):
