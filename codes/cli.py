@@ -47,6 +47,7 @@ WORDED = [  # messages of Hydra, and what a user can do about them
         r"Structured config of type `DatasetConfig` has missing mandatory value: data_dir",
         r"must be set; the file of a dataset begins with `defaults: [/base/dataset@_here_, _self_]`, which sets it",
     ),
+    (r"Missing mandatory value: (.*)", r"\1: must be set, on the command line or in a config file"),
     (
         r"(?s)Error when parsing index: \d+, string: ([^'\"=]+)=(\$\{[^'\"]*\}) out of .*",
         r"""\1: a value with several ${ } needs quotes of its own, inside those of the shell: '\1="\2"'""",

@@ -30,22 +30,23 @@ def refuse_none(arguments: Sequence[str]) -> None:
     is_train = Path(sys.argv[0]).name == "train.py"
     for argument in arguments:
         key, _, value = argument.partition("=")
-        group = key.lstrip("~")
-        if group not in INSTEAD:
-            continue
-        if key.startswith("~") and group not in OPTIONAL:
+        group = key.lstrip("~+").partition("@")[0]
+        if key.startswith("~") and group in INSTEAD and group not in OPTIONAL:
             problem = "cannot be taken out"
         elif NOTHING & set(value.split(",")):
             problem = f"cannot be {value}"
         else:
             continue
+        choices = _choices(group, arguments)
+        if not choices and not group.startswith("hydra/"):
+            continue  # no group
         if is_train and group in ONLY_TUNE:
             raise UserError(f"{group}: {problem}; leave it out, train.py has no {group}")
-        choices = ", ".join(_choices(group, arguments))
-        raise UserError(f"{group}: {problem}; {INSTEAD[group]} (choices: {choices})")
+        instead = INSTEAD.get(group, "leave it out")
+        raise UserError(f"{group}: {problem}; {instead}" + (f" (choices: {', '.join(choices)})" if choices else ""))
 
 
 def _choices(group: str, arguments: Sequence[str]) -> list[str]:
     flags, _ = get_args_parser().parse_known_args(arguments)
     folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
-    return sorted({path.stem for folder in folders for path in folder.glob(f"{group}/*.yaml")})
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

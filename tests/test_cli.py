@@ -147,7 +147,7 @@ def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, dat
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
 
 
-@pytest.mark.parametrize("argument", ["{}=null", "{}=[]", "{}=x,null", "~{}", "~{}=x"])
+@pytest.mark.parametrize("argument", ["{}=null", "+{}=null", "{}@x=[]", "{}=x,null", "~{}", "~{}=x"])
 @pytest.mark.parametrize("group", groups.INSTEAD)
 def test_groups_need_a_choice(group, argument, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tune.py"])
@@ -162,11 +162,23 @@ def test_groups_need_a_choice(group, argument, tmp_path, monkeypatch):
         groups.refuse_none(arguments)
 
 
+@pytest.mark.parametrize("argument", ["hydra/sweeper=null", "experiment=null", "+experiment=[]"])
+def test_groups_that_are_left_out_are_not_null(argument):
+    with pytest.raises(UserError, match=r"cannot be .*; leave it out"):
+        groups.refuse_none([argument])
+
+
+def test_null_and_a_tilde_are_for_keys():
+    groups.refuse_none(["trials=null", "+trainer.threads=null", "devices=[]", "~trials", "~search_space.beta"])
+
+
 PACKAGE = "the first line of that file must be `# @package _global_`"
 OWN_FILES = {
     "experiment/bare": ("trials: 3", f"error: experiment/bare: {PACKAGE}"),
     "experiment/groups": ("defaults: [override /dataset: robertson]", f"error: experiment/groups: {PACKAGE}"),
     "experiment/text": ("# @package _global_\ndevices: cpu", "error: devices: must be a list; put the value of 'ex"),
+    "experiment/chosen": ("# @package _global_\ndefaults: [override /pruner: null]", "error: pruner: must be set, on"),
+    "experiment/empty": ("# @package _global_\nsearch_space: null", "error: search_space is empty; add a parameter"),
     "dataset/own": ("{name: own, source: file, path: x.h5}", "error: dataset.data_dir: must be set; the file of a"),
 }
 

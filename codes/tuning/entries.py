@@ -27,7 +27,7 @@ KINDS: tuple[Kind, ...] = ("float", "int", "categorical")
 
 def read_space(config: DictConfig) -> Space:
     """``config.search_space`` as typed parameters; raises ``UserError`` with the key, the rule and the value."""
-    tree = OmegaConf.to_container(config[SECTION], resolve=False)
+    tree = {} if config[SECTION] is None else OmegaConf.to_container(config[SECTION], resolve=False)
     assert isinstance(tree, dict)
     scratch = copy.deepcopy(config)
     parameters = [_read(name, entry, scratch) for name, entry in leaves(tree)]
