@@ -73,3 +73,5 @@ def test_a_config_folder_of_the_user_counts(flag, tmp_path):
     arguments = flag.format(tmp_path).split()
     assert compose_tune([*arguments, "dataset=mine"]).study_name == "mine_MultiONet"
     assert split_config_dir(["a=1", *arguments, "b=2"]) == (tmp_path, ["a=1", "b=2"])
+    with pytest.raises(UserError, match="nowhere is not a folder; make it first"):
+        split_config_dir(flag.format(tmp_path / "nowhere").split())
