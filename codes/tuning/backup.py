@@ -28,8 +28,8 @@ from codes.tuning.presence import PREFIX
 
 # What a study leaves in its folder. Hydra's own files are those of the present launch.
 MARK = ".study-"  # begins the name of a file that says whose the folder is
-RESULTS = (f"{MARK}*", "models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml", "trial_*.yaml")
-RESULTS += ("slot_*.log",)
+RESULTS: tuple[str, ...] = (f"{MARK}*", "models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml")
+RESULTS += ("trial_*.yaml", "slot_*.log")
 MODELS = ("models", "certified")
 COPIED = (*RESULTS, "*.log", "*.yaml")
 NAMES = ("tuning_id", "study_name", "output_dir")
