@@ -13,23 +13,31 @@ from typing import Any
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """A table of all studies that there are."""
     from codes import storage
+    from codes.errors import UserError
     from codes.results.opening import compose_tune
     from codes.results.status import COLUMNS, found_storages, statuses
     from codes.tuning.tables import table
 
+    found, unread = [], []
     if overrides:
         composed = compose_tune(overrides)
         settings = storage.settings(composed)
         named = any(text.startswith("tuning_id=") for text in overrides)
         found = list(statuses(settings, composed.tuning_id if named else None))
     else:
-        found = [status for settings in found_storages(Path("outputs")) for status in statuses(settings)]
+        for settings in found_storages(Path("outputs")):
+            try:
+                found += statuses(settings)
+            except UserError as error:  # which is no reason to say nothing of the others
+                unread.append(f"not read: {error}")
+    if unread and not found:
+        raise UserError("\n".join(unread))
     if not found:
         return "no studies here; studies of another folder or storage: python -m codes.status storage=..."
     columns = list(zip(COLUMNS, *(status.row() for status in found), strict=True))
     shown = [column for column in columns if any(column[1:])]
     rows = list(zip(*(column[1:] for column in shown), strict=True))
-    return table([column[0] for column in shown], rows)
+    return "\n".join([table([column[0] for column in shown], rows), *unread])
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ def pareto_front(trials: Iterable[FrozenTrial], objective: Objective) -> list[Fr
 
     In the order of the first metric, best first. Of trials with the same values all stay.
     """
-    front: list[FrozenTrial] = []
-    for trial in sorted(_complete(trials), key=lambda trial: _losses(trial, objective)):
-        values = _losses(trial, objective)  # what beats it comes before it in this order, and so does the front
-        if not any(_dominates(_losses(other, objective), values) for other in front):
-            front.append(trial)
-    return front
+    losses = [(_losses(trial, objective), trial) for trial in _complete(trials)]
+    front: list[tuple[tuple[float, ...], FrozenTrial]] = []
+    for values, trial in sorted(losses, key=lambda pair: pair[0]):  # what beats a trial comes before it
+        if not any(_dominates(others, values) for others, _ in front):
+            front.append((values, trial))
+    return [trial for _, trial in front]
 
 
 def accurate_and_fast(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:

@@ -90,3 +90,8 @@ def test_all_studies_under_outputs_and_none(tmp_path, monkeypatch):
     assert [settings.backend for settings in found_storages(tmp_path / "outputs")] == ["sqlite", "postgres"]
     (tmp_path / "outputs/postgres/data").rmdir()
     assert "robertson_MultiONet" in main({}, []) and "2/2" in main({}, ["tuning_id=robertson"])
+    other = tmp_path / "outputs/tuned/other/study.db"
+    other.parent.mkdir()
+    other.write_bytes(b"no database" * 100)
+    _, study, unread = main({}, []).splitlines()
+    assert "robertson_MultiONet" in study and re.match(rf"not read: storage.path {other}", unread)
