@@ -87,15 +87,6 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(error.exit_code if isinstance(error, UserError) else 1)
 
 
-def command(main: Callable[[Sequence[str]], None], description: str) -> None:
-    """Run ``python -m codes.<name> <arguments>``, a command without a Hydra main; ``--help`` shows ``description``."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(f"{description.strip()}\n")
-        return
-    run(lambda: main(arguments))
-
-
 def _have_streams() -> None:
     """Have what is printed fail neither by a character that the terminal does not have, nor without a stream."""
     for name in ("stdout", "stderr"):
@@ -103,7 +94,7 @@ def _have_streams() -> None:
         if stream is None:  # closed by whoever started this, as by `>&-`
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
         elif isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
