@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a tr
 AGAIN = "again"  # of one that was queued anew after a crash
 COMPANION = "companion"  # of one that was asked for only to train with another
 RECORDED = ("reason", "duration", "traceback", "metrics", "epoch", "projected", "peak_memory", "together")
+LOST = {Outcome.CRASHED, Outcome.INTERRUPTED}  # through no fault of what was tried
 STATES = {
     Outcome.COMPLETE: TrialState.COMPLETE,
     Outcome.PRUNED: TrialState.PRUNED,
@@ -102,9 +103,14 @@ class Ledger:
     def settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> bool:
         """Close ``trial``, complete for Optuna if there are ``values``; its outcome first, so that none ends without.
 
-        What it tried waits anew if it was a queued configuration that was interrupted, or crashed for the first time.
+        What it tried waits anew if it was a queued configuration that was interrupted, or crashed for the first time;
+        not while somebody claims a companion, who would be given it instead.
         False if it was closed before, by another coordinator that took this one for dead: that stays.
         """
+        with self.claiming() if verdict.outcome in LOST else nullcontext():
+            return self._settle(trial, verdict, values)
+
+    def _settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> bool:
         fields = asdict(verdict)
         record = {name: fields[name] for name in RECORDED} | {"values": list(values)}
         try:
@@ -118,7 +124,7 @@ class Ledger:
     def _tell(self, trial: Trial, outcome: Outcome, values: Sequence[float]) -> None:
         state = TrialState.COMPLETE if values else STATES[outcome]
         self.study.tell(trial, values=list(values) or None, state=state)
-        if outcome in (Outcome.CRASHED, Outcome.INTERRUPTED):
+        if outcome in LOST:
             self._queue_again(self.study._storage.get_trial(trial._trial_id), outcome)
 
     def _queue_again(self, lost: FrozenTrial, outcome: Outcome) -> None:
@@ -146,7 +152,7 @@ class Ledger:
                     self._tell(trial, Outcome(frozen.user_attrs[OUTCOME]), frozen.user_attrs[RECORD]["values"])
                     continue
                 reason = f"its coordinator ended without closing it ({_owner(frozen)})"
-                crashed += self.settle(trial, Verdict(Outcome.CRASHED, reason))
+                crashed += self._settle(trial, Verdict(Outcome.CRASHED, reason))
         return crashed
 
 

@@ -1,11 +1,12 @@
 """Known configurations are the first trials of a study, exactly as they are, or left out with the reason."""
 
 import csv
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.trial import TrialState
 
 from codes.tuning.ledger import Ledger
 from codes.tuning.outcomes import Outcome, Verdict
@@ -91,6 +92,22 @@ def test_one_that_is_lost_through_no_fault_of_its_own_is_tried_again(way, tmp_pa
     assert ["known" in trial.user_attrs for trial in study.trials][: len(tried)] == tried
     rates = [trial.params["learning_rate"] for trial in study.trials[: len(tried)]]
     assert [rate == config.surrogate.learning_rate for rate in rates] == tried
+
+
+def test_one_that_waits_anew_is_queued_within_a_claim():
+    """A companion is asked for between a look at the queue and an ask, which would get it."""
+    study, seen = optuna.create_study(), []
+
+    @contextmanager
+    def claiming():
+        before = len(study.get_trials(states=[TrialState.WAITING]))
+        yield
+        seen.append(len(study.get_trials(states=[TrialState.WAITING])) - before)
+
+    ledger = Ledger(study, 5, Presence(study), claiming)
+    study.enqueue_trial({"hidden_size": 32})
+    ledger.settle(ledger.claim("cpu", "a CPU", 42), Verdict(Outcome.CRASHED))
+    assert seen == [-1, 1]
 
 
 LEFT_OUT = {
