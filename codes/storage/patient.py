@@ -19,7 +19,6 @@ from codes.storage.patience import Patience
 URL = "postgresql+psycopg2://"
 REQUEST = "request"  # system attribute of a trial: who made or took it
 IDEMPOTENT = (  # reads, and writes that come to the same when they are made twice
-    "delete_study",
     "set_study_user_attr",
     "set_study_system_attr",
     "get_study_id_from_name",
@@ -54,6 +53,20 @@ class PatientStorage(LeanStorage):
         """As Optuna's; made twice it says that the study exists, which ``load_if_exists`` takes for an answer."""
         study_id: int = self.patiently(lambda: RDBStorage.create_new_study(self, directions, study_name))
         return study_id
+
+    def delete_study(self, study_id: int) -> None:
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                RDBStorage.delete_study(self, study_id)
+            except KeyError:
+                if attempts == 1:
+                    raise
+
+        self.patiently(attempt)
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         template = deepcopy(template_trial) or create_trial(state=TrialState.RUNNING)

@@ -172,6 +172,7 @@ def _load(plan: Plan, database: Database) -> optuna.Study:
             storage=database.storage,
             directions=plan.objective.directions,
             pruner=plan.pruner,
+            load_if_exists=True,  # made by an attempt whose answer was lost
         )
 
 

@@ -15,8 +15,11 @@ from codes.errors import UserError
 from codes.storage import existing, opened, patience
 from codes.storage.connect import Connect, remote
 from codes.storage.patience import Patience
+from codes.tuning import fidelity
+from codes.tuning.plan import plan_study
 from tests.storage.conftest import administrator, remote_config
 from tests.storage.proxy import Proxy
+from tests.tuning.studies import composed
 
 ODD = "we\"ird; DROP DATABASE codes; --'%s{} ü"
 
@@ -201,6 +204,19 @@ def test_a_connection_that_breaks_after_the_commit_changes_nothing(foreign, conf
         assert (only.state, only.value, only.intermediate_values) == (TrialState.COMPLETE, 1.0, {0: 1.0})
         assert only.user_attrs == {"claim": "mine"}
         assert ("x" in only.params) and (step != "take" or only.params["x"] == 0.25)
+
+
+def test_a_study_is_made_and_deleted_once_when_the_connection_breaks_after_the_commit(foreign, config, tmp_path):
+    proxy, plan = Proxy(config.port), plan_study(composed(tmp_path))
+    with opened(replace(config, port=proxy.port, sslmode="disable", database="worst moment")) as database:
+        database.storage.get_all_studies()  # a connection that is there
+        proxy.armed = True
+        made = fidelity._load(plan, database)
+        proxy.armed = True
+        database.storage.delete_study(made._study_id)
+        assert proxy.broken == 2 and plan.name not in optuna.get_all_study_names(database.storage)
+        with pytest.raises(KeyError):
+            database.storage.delete_study(made._study_id)
 
 
 def test_what_is_waited_for_is_said(foreign, config, caplog):
