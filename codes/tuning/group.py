@@ -103,13 +103,18 @@ def verdict_of(ended: Metrics | Exception, duration: float, together: int) -> Ve
     full = isinstance(ended, OSError) and ended.errno in (ENOSPC, EDQUOT, EROFS)
     return Verdict(
         outcome,
-        (reason.splitlines() or [reason])[0],
+        _writable((reason.splitlines() or [reason])[0]),
         duration=duration,
-        traceback="".join(traceback.format_exception(ended)),
+        traceback=_writable("".join(traceback.format_exception(ended))),
         fatal=full or isinstance(ended, DataReplaced),
         broken=outcome is Outcome.FAILED and "CUDA error" in str(ended),
         together=together,
     )
+
+
+def _writable(text: str) -> str:
+    """``text`` with escapes for what no file takes: bytes of a path that are no text."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -63,6 +63,13 @@ def in_turn(config, report, folder):
     return quadratic(config, report, folder)
 
 
+def unwritable(config, report, folder):
+    """The second trial fails with a path that is no text."""
+    if config.seed - 42 == 1:
+        raise FileNotFoundError(2, os.strerror(2), os.fsdecode(b"data/\xff.h5"))
+    return quadratic(config, report, folder)
+
+
 def hostile(config, report, folder):
     """Every third trial fails with a reason that is HTML."""
     if (config.seed - 42) % 3 == 1:

@@ -11,7 +11,7 @@ from codes.errors import UserError
 from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.study import run_study
-from tests.tuning.studies import RUNNERS, composed, outcomes, study_in
+from tests.tuning.studies import RUNNERS, composed, launch, outcomes, study_in
 
 
 def run(folder, runner, *overrides, **settings):
@@ -117,6 +117,21 @@ def test_a_full_disk_stops_at_once(tmp_path):
     with pytest.raises(UserError, match="No space left on device"):
         run(tmp_path, "full_disk")
     assert outcomes(tmp_path) == {"failed": 1}
+
+
+def test_an_error_that_no_file_takes_costs_its_trial(tmp_path):
+    study = run(tmp_path, "unwritable", "trials=3", "pruner=none")
+    assert outcomes(tmp_path) == {"complete": 3, "failed": 1}
+    record = record_of(study.trials[1])
+    assert r"data/\udcff.h5" in record["reason"] and r"data/\udcff.h5" in Path(record["traceback"]).read_text()
+
+
+@pytest.mark.slow
+def test_a_terminal_without_a_sign_is_no_reason_to_end(tmp_path):
+    ran = launch(tmp_path, "timed", "trials=12", "pruner=none", PYTHONIOENCODING="ascii")
+    out, err = ran.communicate(timeout=60)
+    assert ran.returncode == 0, err
+    assert r"took 1 \xb1 0 s" in out
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path, capsys):
