@@ -152,8 +152,9 @@ class Worker:
         if self.silent:
             return f"gave no sign of life for {self.silent:g} s and was ended (deadline)"
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            return f"was killed by {name}" + (" (out of memory on the host?)" if name == "SIGKILL" else "")
+            known = {number.value: number.name for number in signal.Signals}  # of the real-time ones only two
+            hint = " (out of memory on the host?)" if -code == signal.SIGKILL else ""
+            return f"was killed by {known.get(-code, f'signal {-code}')}{hint}"
         return f"ended with exit code {code}"
 
 

@@ -1,6 +1,7 @@
 """One worker process and what can happen to it."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_a_stopped_worker_is_closed_without_a_zombie(worker_for):
     until(lambda: is_gone(pid))
     worker.process.join()
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL .out of memory"), (40, "signal 40, see")])
+def test_what_has_killed_a_worker_is_told(worker_for, job, tmp_path, number, name):
+    hold(tmp_path)
+    worker = worker_for("held")
+    worker.wait_until_ready()
+    verdict = run(worker, job, lambda progress: os.kill(worker.process.pid, number))
+    assert verdict.outcome is Outcome.CRASHED and re.search(f"killed by {name}", verdict.reason)
 
 
 def test_a_worker_that_is_stopped_in_a_trial_is_ended_after_its_deadline(worker_for, job, tmp_path):
