@@ -42,6 +42,11 @@ PORT = Limit(1, 65535)
 SEED = Limit(0, 2**32, below=True)  # what NumPy's older generators take
 
 
+def seed_after(seed: int, number: int) -> int:
+    """``seed + number``, or after the last legal seed from 0 on."""
+    return (seed + number) % int(SEED.high)
+
+
 def limited(limit: Limit, default: Any = MISSING) -> Any:
     """A field of a config whose value lies within ``limit``."""
     return field(default=default, metadata={"limit": limit})

@@ -13,6 +13,7 @@ from codes import arguments
 from codes.bounds import key_of
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.limits import seed_after
 from codes.results.opening import Kept
 from codes.schema import SURROGATE_SCHEMAS, TrainConfig, TrainRunConfig
 from codes.tuning.ledger import outcome_of, record_of
@@ -48,7 +49,7 @@ def trial_config(kept: Kept, trial: FrozenTrial) -> DictConfig:
         OmegaConf.update(config, key_of(name), value)
     if record.get("device", "cpu") != "cpu" or record.get("together", 1) > 1:
         config.trainer.gradients = "float32"  # which stacks and GPUs multiply in, whatever it says
-    config.seed = record.get("seed", config.seed + trial.number)
+    config.seed = record.get("seed", seed_after(config.seed, trial.number))
     config.trainer.threads = record.get("threads", config.trainer.threads)
     config.device = "cpu" if record.get("device") == "cpu" else "auto"
     plain = {field.name: _plain(config, field.name) for field in fields(TrainConfig)}

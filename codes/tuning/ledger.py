@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from codes.limits import seed_after
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.presence import Presence
 
@@ -96,7 +97,8 @@ class Ledger:
                     dict(held), user_attrs={COMPANION: True}
                 )  # nobody else asks in between; the sampler proposes the rest
             trial = self.study.ask()
-            claim = Claim(self.presence.name, device, hardware, seed + trial.number, threads, gradients)
+            own = seed_after(seed, trial.number)
+            claim = Claim(self.presence.name, device, hardware, own, threads, gradients)
             trial.set_user_attr(CLAIM, asdict(claim))
             return trial
 

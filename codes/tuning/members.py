@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from omegaconf import OmegaConf
 
+from codes.limits import seed_after
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import Plan
 from codes.tuning.population import PAYS
@@ -76,7 +77,7 @@ class Members:
     def _member(self, trial: optuna.Trial, worker: Worker) -> Member:
         with self.lock:
             config = self.plan.space.sample(trial, self.plan.config)
-        OmegaConf.update(config, "seed", self.plan.config.seed + trial.number)
+        OmegaConf.update(config, "seed", seed_after(self.plan.config.seed, trial.number))
         job = Job(config, self.plan.folder / "models" / str(trial.number))
         objective = replace(self.plan.objective, epochs=config.trainer.epochs)  # which may be tuned
         return Member(trial, job, Watch(trial, objective, lambda together: self._limit(worker, together)))

@@ -16,7 +16,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GPSampler
 
 from codes.errors import UserError
-from codes.limits import check_value, limit_of
+from codes.limits import check_value, limit_of, seed_after
 from codes.schema import TrainerConfig, TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
@@ -114,7 +114,7 @@ def _sampler(config: DictConfig, space: Space, reseed: int) -> BaseSampler:
     plain = _plain(config, "sampler")
     random: Any = plain.get("independent_sampler") or plain
     if random.get("seed") is not None:
-        random["seed"] += reseed
+        random["seed"] = seed_after(random["seed"], reseed)
     ours = {"space": space, "config": config} if str(plain.get("_target_")).startswith(f"{OURS}samplers.") else {}
     sampler: BaseSampler = _instantiate("sampler", plain, ours)
     return sampler

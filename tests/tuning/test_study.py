@@ -119,6 +119,12 @@ def test_a_full_disk_stops_at_once(tmp_path):
     assert outcomes(tmp_path) == {"failed": 1}
 
 
+def test_after_the_last_seed_comes_the_first(tmp_path):
+    for trials in (1, 2):
+        study = run(tmp_path, "quadratic", f"trials={trials}", "pruner=none", f"seed={2**32 - 1}")
+    assert [record_of(trial)["seed"] for trial in study.trials] == [2**32 - 1, 0]
+
+
 def test_an_error_that_no_file_takes_costs_its_trial(tmp_path):
     study = run(tmp_path, "unwritable", "trials=3", "pruner=none")
     assert outcomes(tmp_path) == {"complete": 3, "failed": 1}
