@@ -108,11 +108,15 @@ def _locks(handle: int) -> bool:
     return True
 
 
+_in_vain: set[Path] = set()  # locks that this process has waited for, the last time
+
+
 @contextmanager
 def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
     """Hold the host's one lock; the operating system frees it when a process dies.
 
-    One that is stopped (Ctrl-Z, a suspended job) keeps it: after ``PATIENCE`` seconds this goes on without.
+    One that is stopped (Ctrl-Z, a suspended job) keeps it: after ``PATIENCE`` seconds this goes on without, and does
+    not wait again until it has got the lock.
     """
     # Opened for reading: a lock needs no more, and the file may belong to another user.
     try:
@@ -122,11 +126,13 @@ def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
         os.fchmod(handle, 0o644)
     try:
         end = monotonic() + PATIENCE
-        while not _locks(handle):
-            if monotonic() > end:
-                log.warning("%s has been held for %.0f s; measured beside whoever holds it", path, PATIENCE)
-                break
+        while not (is_ours := _locks(handle)) and path not in _in_vain and monotonic() <= end:
             sleep(LOOK)
+        if is_ours:
+            _in_vain.discard(path)
+        elif path not in _in_vain:
+            _in_vain.add(path)
+            log.warning("%s has been held for %.0f s; measured beside whoever holds it", path, PATIENCE)
         yield
     finally:
         os.close(handle)
