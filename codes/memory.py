@@ -39,8 +39,9 @@ class PeakMemory:
 
             return torch.cuda.max_memory_allocated(self.device)
         if sys.platform == "linux":
-            with suppress(StopIteration):
-                return _of_table(Path("/proc/self/status"), "VmHWM:") * 1024
+            held = _of_table(Path("/proc/self/status"), "VmHWM:")
+            if held is not None:
+                return held * 1024
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -60,11 +61,14 @@ def available(device: str) -> int | None:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if sys.platform != "linux":
         return None
-    return max(0, min(_left()))
+    least = min(_left(), default=None)
+    return None if least is None else max(0, least)
 
 
 def _left() -> Iterator[int]:
-    yield _of_table(Path("/proc/meminfo"), "MemAvailable:") * 1024
+    free = _of_table(Path("/proc/meminfo"), "MemAvailable:")
+    if free is not None:
+        yield free * 1024
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -100,13 +104,14 @@ def _left_in(group: Path) -> Iterator[int]:
         text = (group / limit).read_text().strip()
         if text == "max" or int(text) >= UNLIMITED:
             continue
-        cache = sum(_of_table(group / "memory.stat", f"{prefix}{kind}_file") for kind in ("active", "inactive"))
+        cache = sum(_of_table(group / "memory.stat", f"{prefix}{kind}_file") or 0 for kind in ("active", "inactive"))
         yield int(text) - int((group / usage).read_text()) + cache
 
 
-def _of_table(path: Path, name: str) -> int:
-    """The number behind ``name`` in a file of lines."""
-    return int(next(line.split()[1] for line in path.read_text().splitlines() if line.split()[:1] == [name]))
+def _of_table(path: Path, name: str) -> int | None:
+    """The number behind ``name`` in a file of lines; None where it is not there."""
+    found = (line.split()[1] for line in path.read_text().splitlines() if line.split()[:1] == [name])
+    return next(map(int, found), None)
 
 
 def keep_freed() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from codes import memory
 from codes.errors import TooLarge
 from codes.memory import PeakMemory, available, give_back
 from codes.training import speed_up, train, train_population
@@ -92,6 +93,15 @@ def test_a_limit_of_address_space_is_seen():
     )
     assert 45 * MIB < seen <= 50 * MIB * resource.getpagesize() // 4096
     assert seen < (available("cpu") or 0)
+
+
+def test_what_a_system_does_not_say_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal: 16 kB\nMemFree: 8 kB\n")  # of Linux before 3.14
+    assert memory._of_table(tmp_path / "meminfo", "MemAvailable:") is None
+    monkeypatch.setattr(memory, "_of_table", lambda path, name: None)
+    monkeypatch.setattr(memory, "_cgroups", lambda: ())
+    assert available("cpu") is None
+    assert PeakMemory("cpu").read() > 0
 
 
 @pytest.fixture
