@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 
 from codes.errors import UserError
+from codes.limits import check_value
 from codes.metrics import ACCURACY, METRICS, direction
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pruners import ParetoHalving
@@ -119,6 +120,8 @@ def check_pruner(pruner: BasePruner, objective: Objective, config: DictConfig) -
             f"pruner: {name} cannot follow {objective.metrics[0]}, which no training improves; set pruner=none"
         )
     if isinstance(pruner, HyperbandPruner):
+        for key in ("min_resource", "max_resource", "reduction_factor"):
+            check_value(f"pruner.{key}", config.pruner[key], int)
         _check_hyperband(config.pruner.min_resource, config.pruner.max_resource, config.pruner.reduction_factor)
         _check_looks("hyperband", config.pruner.min_resource, config)
         _check_budget(bracket_sizes(config.pruner), config.trials)

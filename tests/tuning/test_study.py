@@ -212,6 +212,7 @@ REFUSED = {
     "each once": ["objective.metrics=[mse,mse]"],
     "min_resource=0": ["pruner.min_resource=0"],
     "max_resource=5": ["pruner.max_resource=5"],
+    "pruner.max_resource: must be an integer": ["pruner.max_resource=auto"],
     "unexpected keyword argument 'foo'": ["+sampler.foo=1"],
     "os.system": ["sampler._target_=os.system"],
 }
