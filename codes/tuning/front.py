@@ -19,7 +19,7 @@ def best_trials(trials: Iterable[FrozenTrial], objective: Objective) -> list[Fro
     """Complete trials of a single objective, best first; of several their Pareto front, best first metric first."""
     if not objective.is_single:
         return pareto_front(trials, objective)
-    return sorted(_complete(trials), key=lambda trial: _losses(trial, objective))
+    return sorted(_complete(trials), key=lambda trial: objective.losses(trial.values))
 
 
 def recommended(best: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
@@ -32,12 +32,17 @@ def pareto_front(trials: Iterable[FrozenTrial], objective: Objective) -> list[Fr
 
     In the order of the first metric, best first. Of trials with the same values all stay.
     """
-    losses = [(_losses(trial, objective), trial) for trial in _complete(trials)]
     front: list[tuple[tuple[float, ...], FrozenTrial]] = []
-    for values, trial in sorted(losses, key=lambda pair: pair[0]):  # what beats a trial comes before it
-        if not any(_dominates(others, values) for others, _ in front):
-            front.append((values, trial))
+    complete = ((objective.losses(trial.values), trial) for trial in _complete(trials))
+    for losses, trial in sorted(complete, key=lambda entry: entry[0]):  # what beats a trial comes before it
+        if not any(dominates(other, losses) for other, _ in front):
+            front.append((losses, trial))
     return [trial for _, trial in front]
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the losses ``one`` are at least as good as the ``other`` in all metrics, and better in one."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def accurate_and_fast(trials: Iterable[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
@@ -89,35 +94,25 @@ def knee(front: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
     """
     if not front:
         raise ValueError("an empty front has no knee")
-    columns = [_scaled(column) for column in zip(*(_logarithmic(front, objective)), strict=True)]
+    columns = [_scaled(column) for column in zip(*logarithmic_losses(front, objective), strict=True)]
     points = list(zip(*columns, strict=True))
     # Rounded, so that trials on the chord are equals whatever the last digits of their sums are.
     return min(zip(points, front, strict=True), key=lambda pair: (round(sum(pair[0]), 9), pair[0]))[1]
 
 
+def logarithmic_losses(trials: Sequence[FrozenTrial], objective: Objective) -> list[tuple[float, ...]]:
+    """Losses of each of ``trials``; of a metric that is positive in all of them its logarithm to base 10."""
+    positive = [min(column) > 0 for column in zip(*(trial.values for trial in trials), strict=True)]
+    return [
+        objective.losses(
+            [math.log10(value) if takes_log else value for value, takes_log in zip(trial.values, positive, strict=True)]
+        )
+        for trial in trials
+    ]
+
+
 def _complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if outcome_of(trial) is Outcome.COMPLETE]
-
-
-def _losses(trial: FrozenTrial, objective: Objective) -> tuple[float, ...]:
-    pairs = zip(trial.values, objective.directions, strict=True)
-    return tuple(-value if direction == "maximize" else value for value, direction in pairs)
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-def _logarithmic(front: Sequence[FrozenTrial], objective: Objective) -> list[tuple[float, ...]]:
-    """Losses of each trial, in metrics that are positive on the whole front those of their logarithms."""
-    positive = [min(column) > 0 for column in zip(*(trial.values for trial in front), strict=True)]
-    return [
-        tuple(
-            math.copysign(1, loss) * math.log(abs(loss)) if takes_log else loss
-            for loss, takes_log in zip(_losses(trial, objective), positive, strict=True)
-        )
-        for trial in front
-    ]
 
 
 def _scaled(column: Sequence[float]) -> list[float]:

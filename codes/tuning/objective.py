@@ -41,10 +41,10 @@ class Objective:
         """The optimised values out of all ``metrics``."""
         return [metrics[name] for name in self.metrics]
 
-    def losses(self, metrics: Mapping[str, float]) -> list[float]:
-        """The optimised values, those that are maximised with the opposite sign."""
-        pairs = zip(self.values(metrics), self.directions, strict=True)
-        return [-value if direction == "maximize" else value for value, direction in pairs]
+    def losses(self, values: Sequence[float]) -> tuple[float, ...]:
+        """The optimised ``values``, those that are maximised with the opposite sign: less is better."""
+        pairs = zip(values, self.directions, strict=True)
+        return tuple(-value if direction == "maximize" else value for value, direction in pairs)
 
     def check(self, verdict: Verdict) -> Verdict:
         """``verdict``, unless it is complete and its values cannot be told: NaN has diverged, missing has failed."""

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from codes.tuning.bars import Bars, Line, room
+from codes.tuning.front import dominates
 from codes.tuning.ledger import counts, outcome_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import VALID, Outcome, Verdict
@@ -75,7 +76,7 @@ class Screen:
         self.objective = objective
         self.target = target
         self.ended = counts(trials)
-        self.front: list[list[float]] = []  # values of the best trials, none of them worse in all
+        self.front: list[tuple[float, ...]] = []  # losses of the best trials, none of which another one beats
         for trial in trials:
             if outcome_of(trial) is Outcome.COMPLETE:
                 self._compare(trial.values)
@@ -191,7 +192,7 @@ class Screen:
         if not self.front:
             return text
         if self.objective.is_single:
-            return f"{text}, best {self.objective.metrics[0]} {self.front[0][0]:.4g}"
+            return f"{text}, best {self.objective.metrics[0]} {self.objective.losses(self.front[0])[0]:.4g}"
         return f"{text}, {len(self.front)} on the Pareto front"
 
     def _value(self, slot: Slot) -> str:
@@ -208,11 +209,6 @@ class Screen:
 
     def _compare(self, values: Sequence[float]) -> None:
         """Put ``values`` on the front unless a trial there is better, and take from it what is worse."""
-        signs = [1 if direction == "minimize" else -1 for direction in self.objective.directions]
-
-        def beats(one: Sequence[float], other: Sequence[float]) -> bool:
-            gains = [sign * (b - a) for sign, a, b in zip(signs, one, other, strict=True)]
-            return min(gains) >= 0 and max(gains) > 0
-
-        if not any(beats(known, values) for known in self.front):
-            self.front = [*(known for known in self.front if not beats(values, known)), list(values)]
+        losses = self.objective.losses(values)
+        if not any(dominates(known, losses) for known in self.front):
+            self.front = [*(known for known in self.front if not dominates(losses, known)), losses]

@@ -79,5 +79,5 @@ class Watch:
         study = self.trial.study
         if self._is_last or not isinstance(study.pruner, ParetoHalving):
             return False
-        losses = self.objective.losses(self.metrics)
+        losses = self.objective.losses(self.objective.values(self.metrics))
         return study.pruner.enter(self.trial, self.epoch, losses) and study.pruner.prune(study, self.trial)

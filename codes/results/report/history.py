@@ -10,10 +10,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.visualization import plot_hypervolume_history, plot_intermediate_values, plot_optimization_history
 
-from codes.metrics import direction
 from codes.results.report.findings import Findings, ended_as
 from codes.results.report.style import COLOURS, Picture, axis, counted
 from codes.results.report.view import curves_view, view
+from codes.tuning.front import logarithmic_losses
 
 MOST_GOALS = 3  # objectives for which a hypervolume is computed
 CURVES = 200  # that are drawn
@@ -68,7 +68,8 @@ def _progress(findings: Findings, trials: Sequence[FrozenTrial]) -> go.Figure:
         figure.data[1].update(name="best so far", line={"color": COLOURS["diverged"], "shape": "hv"})
         figure.update_yaxes(**axis(trial.values[0] for trial in findings.complete))
         return figure
-    losses = _logarithmic_losses(findings)
+    numbers = [trial.number for trial in findings.complete]
+    losses = dict(zip(numbers, logarithmic_losses(findings.complete, objective), strict=True))
     worst = [max(column) for column in zip(*losses.values(), strict=True)]
     study = view(trials, ["minimize"] * len(worst), lambda trial: losses.get(trial.number))
     with warnings.catch_warnings():
@@ -77,20 +78,6 @@ def _progress(findings: Findings, trials: Sequence[FrozenTrial]) -> go.Figure:
     figure.update_traces(mode="lines", line={"color": COLOURS["complete"], "shape": "hv"})
     figure.update_yaxes(title="dominated volume", rangemode="tozero")
     return figure
-
-
-def _logarithmic_losses(findings: Findings) -> dict[int, list[float]]:
-    """Of each complete trial by number: its metrics, less is better; logarithms of those that are always positive."""
-    complete = findings.complete
-    positive = [min(column) > 0 for column in zip(*(trial.values for trial in complete), strict=True)]
-    signs = [-1 if direction(name) == "maximize" else 1 for name in findings.kept.objective.metrics]
-    return {
-        trial.number: [
-            sign * (math.log10(value) if takes_log else value)
-            for value, takes_log, sign in zip(trial.values, positive, signs, strict=True)
-        ]
-        for trial in complete
-    }
 
 
 def busy_seconds(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callable[[datetime.datetime], float]:

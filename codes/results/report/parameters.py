@@ -97,8 +97,7 @@ def _results(findings: Findings) -> optuna.Study:
 
 def _loss(findings: Findings, column: int) -> Value:
     """The metric in ``column``, less is better: what the evaluator takes for granted."""
-    sign = -1 if findings.kept.objective.directions[column] == "maximize" else 1
-    return lambda trial: sign * float(trial.values[column])
+    return lambda trial: findings.kept.objective.losses(trial.values)[column]
 
 
 def slices(findings: Findings) -> dict[str, list[Picture]]:
