@@ -12,12 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from codes.bounds import key_of
@@ -102,22 +96,12 @@ def fits(parameter: Parameter, value: Any) -> bool:
     """Whether ``parameter`` can take ``value``: Optuna's own check."""
     if parameter.kind == "int" and not (isinstance(value, int | float) and value == int(value)):
         return False  # Optuna would cut it off
-    distributions = {parameter.name: distribution(parameter)}
+    distributions = {parameter.name: parameter.distribution}
     try:
         create_trial(state=TrialState.FAIL, params={parameter.name: value}, distributions=distributions)
     except ValueError:
         return False
     return True
-
-
-def distribution(parameter: Parameter) -> BaseDistribution:
-    """What Optuna keeps of ``parameter``, as ``Parameter.suggest`` makes it."""
-    if parameter.kind == "categorical":
-        return CategoricalDistribution(parameter.choices)
-    if parameter.kind == "int":
-        step = 1 if parameter.step is None else int(parameter.step)
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
 def _values(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -133,7 +117,7 @@ def _rewritten(trial: FrozenTrial, values: Mapping[str, Any], space: Space) -> F
         new.system_attrs[FIXED] = dict(values)
         return new
     new.params = dict(values)
-    new.distributions = {parameter.name: distribution(parameter) for parameter in space if parameter.name in values}
+    new.distributions = {parameter.name: parameter.distribution for parameter in space if parameter.name in values}
     return new
 
 

@@ -22,7 +22,6 @@ from scipy import special
 from codes.errors import UserError
 from codes.tuning.conditions import parents_of
 from codes.tuning.ledger import outcome_of
-from codes.tuning.migration import distribution
 from codes.tuning.outcomes import VALID
 from codes.tuning.space import SECTION, Parameter, Space
 
@@ -93,7 +92,7 @@ class CmaEsSampler(optuna.samplers.CmaEsSampler):
     def __init__(self, space: Space, config: DictConfig, **settings: Any) -> None:
         super().__init__(**settings)
         self.numbers: dict[str, BaseDistribution] = {
-            parameter.name: distribution(parameter)
+            parameter.name: parameter.distribution
             for parameter in space
             if parameter.kind != "categorical" and not parents_of(parameter, space.parameters, config)
             if parameter.is_active(config)

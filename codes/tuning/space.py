@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from codes.errors import UserError
 
@@ -34,6 +35,16 @@ class Parameter:
     step: float | None = None
     choices: tuple[Any, ...] = ()
     when: str | bool | None = None
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna keeps of it with each trial."""
+        if self.kind == "categorical":
+            return CategoricalDistribution(self.choices)
+        if self.kind == "int":
+            step = 1 if self.step is None else int(self.step)
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def suggest(self, trial: "BaseTrial") -> Any:
         """Value that the sampler of ``trial`` proposes."""

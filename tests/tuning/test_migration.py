@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from codes.bounds import key_of
 from codes.tuning.entries import read_space
 from codes.tuning.ledger import outcome_of, record_of
-from codes.tuning.migration import distribution, migrate
+from codes.tuning.migration import migrate
 from codes.tuning.outcomes import Outcome
 from codes.tuning.plan import plan_study
 from tests.tuning.studies import composed, study_in
@@ -33,7 +33,7 @@ def test_a_wider_range_takes_every_trial_over(tmp_path, capsys):
     study = optuna.load_study(study_name=after.study_name, storage=after._storage, sampler=plan.sampler(9))
     trial = study.ask()
     plan.space.sample(trial, plan.config)  # Optuna refuses choices that another trial of the study does not have
-    assert trial.distributions == {p.name: distribution(p) for p in plan.space if p.name in trial.params}
+    assert trial.distributions == {p.name: p.distribution for p in plan.space if p.name in trial.params}
 
 
 def test_what_a_trial_does_not_read_leaves_it_in(tmp_path, capsys):
