@@ -74,6 +74,7 @@ def test_imports_run_one_way(path):
         assert not {module.split(".")[0] for module in modules} & {"optuna", "hydra"}
     if own == "tuning":
         assert "training" not in ours, "the trainer comes in as an argument"
+        assert "torch" not in {module.split(".")[0] for module in modules}, "the coordinator is to hold no GPU"
 
 
 @pytest.mark.parametrize("module", ["codes", "codes.schema", "codes.resolvers", "codes.metrics", "train", "tune"])
