@@ -152,7 +152,7 @@ def overrides_back(found: Sequence[Change], stored: DictConfig) -> list[str]:
     counting = [change for change in found if change.kind is not Class.HARMLESS]
     extra = [change.key for change in counting if change.stored is ABSENT and _under(change.key, UNTYPED)]
     removed = dict.fromkeys(f"~{_topmost_absent(key, _plain(stored))}" for key in extra)
-    return [*removed, *(f"++{item.key}={_quoted(item.stored)}" for item in counting if item.stored is not ABSENT)]
+    return [*removed, *(f"++{item.key}={quoted(item.stored)}" for item in counting if item.stored is not ABSENT)]
 
 
 def _topmost_absent(key: str, tree: Any) -> str:
@@ -164,10 +164,10 @@ def _topmost_absent(key: str, tree: Any) -> str:
     return key
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     """``value`` as Hydra's command line reads it."""
     if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
+        return f"[{','.join(map(quoted, value))}]"
     if not isinstance(value, str):
         return as_override(value)
     is_word = WORD.fullmatch(value) and value.lower() not in ("true", "false", "null", "inf", "nan")

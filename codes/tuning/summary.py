@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from codes import arguments
 from codes.files import write_atomically
 from codes.metrics import unit_of
+from codes.tuning.changes import quoted
 from codes.tuning.front import best_trials, recommended
 from codes.tuning.ledger import Ledger, outcome_of, record_of
 from codes.tuning.models import kept_model
@@ -218,7 +219,7 @@ def _aligned(facts: Mapping[str, str]) -> str:
 
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={as_override(value)}" for key, value in values.items()]
+    return [f"{key}={quoted(value)}" for key, value in values.items()]
 
 
 def _key(override: str) -> str:

@@ -6,13 +6,15 @@ from contextlib import nullcontext
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
-from codes.tuning.summary import closing, next_commands, opening, readable, resume_command, write_trials
+from codes.tuning.summary import as_settled, closing, next_commands, opening, readable, resume_command, write_trials
 from codes.tuning.tables import table
 from tests.tuning.studies import composed
 
@@ -145,6 +147,12 @@ def test_wide_columns_give_way(monkeypatch):
         rows = table(("a", "b", "c", "d"), [cells]).splitlines()
         assert max(map(len, rows)) <= width and len(rows) == height
         assert "".join(rows).count("word") == 16
+
+
+def test_what_stays_is_typed_so_that_hydra_reads_it():
+    typed, stays = (OmegaConf.create({"dataset": {"path": path}}) for path in ("new.h5", "/run 1/a,b(2).h5"))
+    (text,) = as_settled(["dataset.path=new.h5"], typed, stays)
+    assert OverridesParser.create().parse_override(text).value() == "/run 1/a,b(2).h5"
 
 
 def test_the_command_to_go_on_replaces_the_budget_and_stays_narrow():
