@@ -239,7 +239,7 @@ class TuneConfig(TrainConfig):
     storage: StorageConfig = field(default_factory=StorageConfig)
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
-    max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials after which a study stops
+    max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials in a row after which a study stops
     deadline: float = limited(POSITIVE)  # seconds without a sign of life after which a worker is ended
     warm_start: bool = MISSING  # the composed configuration, and the same without its optimum, are tried first
     on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal

@@ -220,7 +220,9 @@ class Coordinator:
         with self.change:
             self.settled += 1
             self.any_valid |= verdict.outcome in VALID
-            if verdict.outcome not in NO_FAULT:
+            if verdict.outcome in VALID:
+                self.invalid.clear()
+            elif verdict.outcome not in NO_FAULT:
                 self.invalid.append((trial.number, verdict))
             cause = self._cause_to_stop(verdict)
             self.change.notify_all()
@@ -233,7 +235,7 @@ class Coordinator:
         if not (verdict.fatal or at_the_start or number > self.plan.config.max_invalid):
             return None
         first, cause = self.invalid[-1 if verdict.fatal else 0]
-        why = "" if verdict.fatal else f" after {number} invalid trials"
+        why = "" if verdict.fatal else f" after {number} invalid trials in a row"
         return f"the study stops{why}; trial {first} {cause.outcome.value}: {cause.reason}\n{cause.traceback}".rstrip()
 
     def _write_traceback(self, number: int, text: str) -> str:

@@ -100,17 +100,19 @@ def test_same_seed_same_proposals(tmp_path):
 
 
 def test_ten_invalid_trials_at_the_start_stop_the_study_with_the_first_cause(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)10 invalid trials; trial 0 failed: dataset.path: nowhere.h5.*Traceback"):
+    with pytest.raises(UserError, match=r"(?s)10 invalid trials in a row; trial 0 failed: .*nowhere.h5.*Traceback"):
         run(tmp_path, "misconfigured", "trials=20")
     assert outcomes(tmp_path) == {"failed": 10}
 
 
-def test_max_invalid_counts_a_launch(tmp_path):
-    with pytest.raises(UserError, match="after 4 invalid trials; trial 2 out_of_memory: out of memory"):
+def test_max_invalid_counts_those_in_a_row_of_a_launch(tmp_path):
+    with pytest.raises(UserError, match="after 4 invalid trials in a row; trial 2 out_of_memory: out of memory"):
         run(tmp_path, "in_turn", "max_invalid=3", "trials=5", "pruner=none")
     assert sum(outcomes(tmp_path).values()) == 6
     run(tmp_path, "quadratic", "max_invalid=3", "trials=5", "pruner=none")
     assert outcomes(tmp_path)["complete"] + outcomes(tmp_path)["diverged"] == 5
+    run(tmp_path / "other", "in_turn", "max_invalid=4", "trials=5", "pruner=none")
+    assert sum(outcomes(tmp_path / "other").values()) == 11  # six of them invalid
 
 
 def test_a_full_disk_stops_at_once(tmp_path):
