@@ -1,11 +1,12 @@
 """Real PostgreSQL servers for the tests: a private one, and one that plays the part of somebody else's."""
 
 import os
+import random
 import shutil
 import socket
 import tempfile
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,12 +89,18 @@ def copy(template, folder):
 def foreign(template, open_folder):
     """Somebody else's server, always at the same port, with its administrator's connection settings."""
     copy(template, open_folder / "foreign")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = server_of(local_config(open_folder / "foreign", port=port))
+    server = server_of(local_config(open_folder / "foreign", port=lasting_port()))
     with server.running():
         yield server
+
+
+def lasting_port():
+    """A free port that no client is given while a server that was killed is away: below those of the system's choice."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def server_of(config):
