@@ -89,6 +89,12 @@ def run(main: Callable[[], Any]) -> None:
 
 def _have_streams() -> None:
     """Have what is printed fail neither by a character that the terminal does not have, nor without a stream."""
+    for number in range(3):  # else the next file that is opened, here or by a child, takes the number of a closed one
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started this, as by `>&-`

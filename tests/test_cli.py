@@ -238,7 +238,7 @@ def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
     ascii_only = {"PYTHONIOENCODING": "ascii", "CODES_DATA_DIR": data_dir}
     result = run("train.py", *SMALL, folder=tmp_path, **ascii_only)
     assert result.returncode == 0, result.stderr
-    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     result = run("tune.py", *SMALL, "trials=1", "pruner=none", folder=tmp_path, prefix=closed, **ascii_only)
     assert result.returncode == 0 and (tmp_path / "outputs/tuned/robertson/MultiONet/report.html").exists()
 

@@ -32,6 +32,7 @@ LOOPBACK = "127.0.0.1"
 SOCKET_PATH_LIMIT = 107  # bytes, of the longest Unix socket address
 PATIENCE = 60.0  # seconds for a server to start, recover or stop
 POLL = 0.05  # seconds
+DYING = "postgres"  # what is left of the command line of a server that has been killed, as long as it holds its port
 # Another process took the port meanwhile; the children of a killed server are about to notice its end.
 PASSING = ("Address already in use", "shared memory block")
 
@@ -114,7 +115,7 @@ class Server:
         except (FileNotFoundError, IndexError, ValueError):
             return False
         state, command = _process(pid)
-        return str(self.data) in command and state not in ("Z", "X")
+        return state not in ("Z", "X") and (str(self.data) in command or command == DYING)
 
     def _answers(self) -> bool:
         """Whether our password opens the server, which also proves to us that it is ours."""
@@ -256,14 +257,17 @@ def _is_mine_alone(users: IO[bytes]) -> bool:
 
 
 def _process(pid: int) -> tuple[str, str]:
-    """State and command line of a process; Z or X is one that has ended. Empty where there is none."""
+    """State and command line of a process; Z or X is one that has ended. Empty where there is none.
+
+    One that is about to end has no command line any more: of that the name of its program.
+    """
     if Path("/proc/self/stat").exists():
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            program, _, fields = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
         except (FileNotFoundError, ProcessLookupError):
             return "", ""
-        return fields[:1], " ".join(map(os.fsdecode, words))
+        return fields[:1], " ".join(map(os.fsdecode, words)) or program
     told = subprocess.run(
         ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )

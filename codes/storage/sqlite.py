@@ -88,7 +88,7 @@ def _check_there(path: Path, identity: tuple[int, int] | None, storage: LeanStor
         lost.backup(copy)
     raise UserError(
         f"storage.path {path}: was deleted or replaced by another program while the study ran; what it had until now "
-        f"is saved in {saved}: move that to {path.name} and start again"
+        f"is saved in {saved}: remove {path.name}-wal and {path.name}-shm, move it to {path.name} and start again"
     )
 
 

@@ -116,7 +116,7 @@ def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
     differing = [key for key in {**old, **now} if not _same(key, old, now, stored, new)]
     classify = _classifier(stored, new, differing)
     found = [Change(key, old.get(key, ABSENT), now.get(key, ABSENT), classify(key)) for key in differing]
-    harmless = {change.key for change in found if change.kind is Class.HARMLESS}
+    harmless = {change.key for change in found if change.kind is Class.HARMLESS} - {"trials"}  # a budget may grow
     for key in old.keys() & now.keys():  # a pruner is another one where what it follows is, though it is written alike
         if _under(key, ("pruner",)) and not harmless.isdisjoint(REFERENCE.findall(str(now[key]))):
             before, after = OmegaConf.select(stored, key), OmegaConf.select(new, key)

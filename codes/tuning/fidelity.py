@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import optuna
@@ -114,7 +115,8 @@ def _compare(plan: Plan, database: Database) -> Comparison | None:
     trials = study.get_trials(deepcopy=False)
     if all(trial.state is TrialState.WAITING for trial in trials) and not Presence(study).others():
         if stored is not None and changes(stored, plan.config):
-            (plan.folder / f"{MARK}{study.user_attrs.get(IDENTITY)}").unlink(missing_ok=True)
+            for folder in (plan.folder, Path(stored.output_dir)):
+                (folder / f"{MARK}{study.user_attrs.get(IDENTITY)}").unlink(missing_ok=True)
             optuna.delete_study(study_name=plan.name, storage=database.storage)
         return None
     if stored is None:
@@ -137,6 +139,8 @@ def _check_folder(plan: Plan, database: Database) -> None:
 
 def _take_folder(plan: Plan, study: optuna.Study, database: Database) -> None:
     """Mark the folder as that of ``study``; refuse one that another study has marked, perhaps just now."""
+    if plan.config.storage.backend == "memory":  # whose study ends with its process
+        return
     own = study.user_attrs.get(IDENTITY) or uuid.uuid4().hex
     study.set_user_attr(IDENTITY, own)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +150,7 @@ def _take_folder(plan: Plan, study: optuna.Study, database: Database) -> None:
     others = [path for path in plan.folder.glob(f"{MARK}*") if path != mark]
     if others:
         if is_new:
-            mark.unlink()
+            mark.unlink(missing_ok=True)
         raise UserError(
             f"study {plan.name} in {database.address} cannot write into {plan.folder}, which another study has taken, "
             "of another storage or deleted since. Name its storage, take another tuning_id=..., or, if that study is "

@@ -95,7 +95,7 @@ def foreign(template, open_folder):
 
 
 def lasting_port():
-    """A free port that no client is given while a server that was killed is away: below those of the system's choice."""
+    """A free port below those that the system gives to clients, so that it is free while a killed server is away."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):

@@ -142,7 +142,7 @@ def test_a_file_that_is_deleted_meanwhile_is_saved(at, replaced, config):
             with database.claiming("a"):
                 raise AssertionError
     assert replaced == path.exists()
-    saved = str(error.value).partition("saved in ")[2].partition(": move")[0]
+    saved = str(error.value).partition("saved in ")[2].partition(": remove")[0]
     with opened(FileStorageConfig("sqlite", saved)) as database:
         assert optuna.load_study(study_name="a", storage=database.storage).best_value == 1.5
 

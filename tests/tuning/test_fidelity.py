@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from codes import storage
 from codes.errors import UserError
+from codes.schema import StorageConfig
 from codes.storage.sqlite import open_file
 from codes.tuning.changes import Class, changes, kept_config, with_stored
 from codes.tuning.fidelity import ConfigChanged, settle_config
@@ -228,6 +229,11 @@ def test_two_studies_that_begin_at_once_do_not_share_a_folder(tmp_path):
     assert settle(composed(tmp_path, whole_space=True)).name == "robertson_MultiONet"  # whose it is
     Path(str(error.value).rpartition("remove ")[2]).unlink()
     assert settle(elsewhere)
+    moved = composed(tmp_path, f"storage.path={tmp_path}/other.db", f"output_dir={tmp_path}/new", whole_space=True)
+    assert settle(moved) and settle(elsewhere) and settle(moved)  # as long as it has no trials
+    in_memory = composed(tmp_path, f"output_dir={tmp_path}/memory", whole_space=True)
+    in_memory.storage = OmegaConf.structured(StorageConfig("memory"))
+    assert settle(in_memory) and settle(in_memory)
 
 
 def test_a_study_without_trials_that_another_coordinator_runs_keeps_its_config(tmp_path):
