@@ -32,9 +32,8 @@ def main(config: DictConfig) -> dict[str, str]:
     cli.refuse_older_style(config)
     check_keys(config)
     job = HydraConfig.get()
-    with (
-        narrow(config, prepare, arguments.typed(job)) if config.fine is not None else nullcontext()
-    ):  # search_space=fine
+    is_fine = config.fine is not None  # search_space=fine
+    with narrow(config, prepare, arguments.typed(job)) if is_fine else nullcontext():
         row = run_study(
             config,
             runner="train:run_trial",
@@ -47,7 +46,7 @@ def main(config: DictConfig) -> dict[str, str]:
             known=known(config) if config.warm_start else {},
             report=report,
         )
-    if config.fine is not None:
+    if is_fine:
         sum_up(config)  # its ranges may have been changed
     return row
 

@@ -1,11 +1,10 @@
 """What a training refuses before anything is spent, and a study of what its trainings start from. Without torch."""
 
-import difflib
 from dataclasses import fields, is_dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from codes.errors import UserError
+from codes.errors import UserError, did_you_mean
 from codes.limits import check, check_value, limit_of
 from codes.metrics import METRICS, direction
 from codes.schema import SURROGATE_SCHEMAS, TrainConfig
@@ -18,8 +17,7 @@ def check_keys(config: DictConfig, section: str = "") -> None:
     for key in map(str, config):
         name = f"{section}.{key}" if section else key
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(key, known)
             raise UserError(f"{name}: there is no such key; {hint}{section or 'the config'} has {', '.join(known)}")
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):

@@ -1,4 +1,7 @@
-"""The exceptions that cross module borders."""
+"""The exceptions that cross module borders, and what several of their messages say."""
+
+import difflib
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -29,3 +32,9 @@ class Diverged(StopTraining):
 
 class OutOfRange(UserWarning):
     """A surrogate is asked about states or parameters beyond those that it has seen in training."""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """``did you mean <nearest>? `` for a message about a ``name`` that is not known; empty where nothing is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}? " if close else ""

@@ -1,5 +1,6 @@
 """What can be measured of a trained surrogate: names, directions and units. Without torch, for checking configs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,11 @@ METRICS: dict[str, MetricInfo] = {
     "train_time": MetricInfo("minimize", "s", "time spent in training steps"),
     "n_parameters": MetricInfo("minimize", "", "trainable parameters"),
 }
+
+
+def accuracy_of(metrics: Sequence[str]) -> str:
+    """The accuracy that a choice looks at: the first of ``metrics``, ``lae99`` where none of them is one."""
+    return next((name for name in metrics if name in ACCURACY), "lae99")
 
 
 def unit_of(name: str, log10_transform: bool) -> str:

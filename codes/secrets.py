@@ -4,7 +4,6 @@ They stay in the memory of this process: Hydra's files, logs, suggested commands
 of child processes have none. Only this process's own entry in the process list is out of reach.
 """
 
-import difflib
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from codes.errors import UserError
+from codes.errors import UserError, did_you_mean
 from codes.files import write_atomically
 from codes.schema import STORAGE_SCHEMAS
 
@@ -115,8 +114,7 @@ def _refuse_unknown(key: str) -> None:
     section, _, name = key.partition(".")
     keys = sorted({field.name for schema in STORAGE_SCHEMAS.values() for field in fields(schema)})
     if section == "storage" and name and name not in keys:
-        close = difflib.get_close_matches(name, keys, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(name, keys)
         raise UserError(f"{key}: is not a key of storage; {hint}choose from {', '.join(keys)}")
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from codes.metrics import accuracy_of
 from codes.results.statistics import median_interval, p_independent, p_paired, ratio_of_means, rejected
-from codes.tuning.front import accuracy_of, best_trials, metric_of, recommended
+from codes.tuning.front import best_trials, metric_of, recommended
 from codes.tuning.ledger import outcome_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import VALID, Outcome
@@ -58,7 +59,7 @@ class Certificate:
     @cached_property
     def metric(self) -> str:
         """The accuracy that is compared."""
-        return accuracy_of(self.objective)
+        return accuracy_of(self.objective.metrics)
 
     def values(self, number: int, split: str) -> list[float]:
         """Accuracy of each new training of a trial on ``split``."""

@@ -8,9 +8,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from codes.errors import UserError
-from codes.metrics import METRICS
+from codes.metrics import METRICS, accuracy_of
 from codes.tuning.changes import kept_config
-from codes.tuning.front import accuracy_of, best_trials, knee, metric_of, pareto_front
+from codes.tuning.front import best_trials, knee, metric_of, pareto_front
 from codes.tuning.ledger import outcome_of
 from codes.tuning.objective import Objective, read_objective
 from codes.tuning.outcomes import Outcome
@@ -106,11 +106,11 @@ def _auto(trials: Sequence[FrozenTrial], objective: Objective, _: float) -> Froz
 
 
 def _fastest(trials: Sequence[FrozenTrial], objective: Objective, limit: float) -> FrozenTrial:
-    return _least("inference_time", accuracy_of(objective), limit, trials, objective)
+    return _least("inference_time", accuracy_of(objective.metrics), limit, trials, objective)
 
 
 def _most_accurate(trials: Sequence[FrozenTrial], objective: Objective, limit: float) -> FrozenTrial:
-    return _least(accuracy_of(objective), "inference_time", limit, trials, objective)
+    return _least(accuracy_of(objective.metrics), "inference_time", limit, trials, objective)
 
 
 def _least(sought: str, bounded: str, limit: float, trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:

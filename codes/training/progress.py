@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codes.data import PreparedData
 from codes.errors import Diverged
-from codes.metrics import ACCURACY, direction
+from codes.metrics import accuracy_of, direction
 from codes.schema import TrainConfig
 from codes.surrogates.base import Surrogate
 from codes.surrogates.row import flattened, lay_out
@@ -68,7 +68,7 @@ class Progress:
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self.kept: Kept | None = None
-        self.chosen_by = next((metric for metric in config.objective.metrics if metric in ACCURACY), "lae99")
+        self.chosen_by = accuracy_of(config.objective.metrics)
 
     @property
     def is_evaluated(self) -> bool:

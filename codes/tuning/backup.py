@@ -26,8 +26,8 @@ from codes.files import write_atomically
 from codes.tuning.changes import KEPT, STORED, as_text, keep_config
 from codes.tuning.presence import PREFIX
 
+MARK = ".study-"  # begins the name of a file that says whose a folder is
 # What a study leaves in its folder. Hydra's own files are those of the present launch.
-MARK = ".study-"  # begins the name of a file that says whose the folder is
 RESULTS: tuple[str, ...] = (f"{MARK}*", "models", "certified", "tracebacks", "*.csv", "*.html", "best.yaml")
 RESULTS += ("trial_*.yaml", "slot_*.log")
 MODELS = ("models", "certified")

@@ -1,6 +1,5 @@
 """Which parameters a condition looks at, and an order in which every condition finds its parents sampled."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
@@ -9,7 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from codes.errors import UserError
+from codes.errors import UserError, did_you_mean
 from codes.tuning.space import SECTION, Parameter
 
 # The innermost ${key} of an interpolation: no resolver call (a colon), nothing nested (braces).
@@ -91,7 +90,6 @@ def _check_known(key: str, config: DictConfig, where: str) -> None:
     parent = OmegaConf.select(config, section) if section else config
     known = [str(field) for field in parent] if isinstance(parent, DictConfig) else []
     if leaf not in known:
-        close = difflib.get_close_matches(leaf, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(leaf, known)
         options = f"{section or 'the config'} has {', '.join(known)}" if known else f"there is no {section}"
         raise UserError(f"{where} looks at {key}, which is not a key of the config; {hint}{options}")

@@ -1,7 +1,6 @@
 """Reading a search space: every entry is checked against the config that it is to change, before the first trial."""
 
 import copy
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codes.bounds import key_of, leaves
-from codes.errors import UserError
+from codes.errors import UserError, did_you_mean
 from codes.limits import limit_of
 from codes.resolvers import OPERATORS
 from codes.tuning.conditions import check_values, parents_first
@@ -77,8 +76,7 @@ def _find_key(name: str, config: DictConfig) -> str:
         raise UserError(f"{SECTION}.{name}: {key} cannot be tuned, it says what is learned or how that is measured")
     if leaf in known and not OmegaConf.is_config(OmegaConf.select(config, key)):
         return key
-    close = difflib.get_close_matches(leaf, known, n=1)
-    hint = f"did you mean {close[0]}? " if close and close[0] != leaf else ""
+    hint = "" if leaf in known else did_you_mean(leaf, known)
     if not known:
         options = f"a dotted name starts with {', '.join(SECTIONS)}"
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial
 
-from codes.metrics import ACCURACY
+from codes.metrics import accuracy_of
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome
@@ -50,7 +50,7 @@ def accurate_and_fast(trials: Iterable[FrozenTrial], objective: Objective) -> li
     measured = [
         (accuracy, time, trial.number, trial)
         for trial in _complete(trials)
-        if (accuracy := metric_of(trial, accuracy_of(objective), objective)) is not None
+        if (accuracy := metric_of(trial, accuracy_of(objective.metrics), objective)) is not None
         and (time := metric_of(trial, "inference_time", objective)) is not None
     ]
     front: list[FrozenTrial] = []
@@ -60,11 +60,6 @@ def accurate_and_fast(trials: Iterable[FrozenTrial], objective: Objective) -> li
             front.append(trial)
             least = time
     return front
-
-
-def accuracy_of(objective: Objective) -> str:
-    """The accuracy that a choice looks at: the first that is optimised, ``lae99`` where none is."""
-    return next((name for name in objective.metrics if name in ACCURACY), "lae99")
 
 
 def metric_of(trial: FrozenTrial, name: str, objective: Objective) -> float | None:

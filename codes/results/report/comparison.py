@@ -7,11 +7,11 @@ from typing import Any
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
+from codes.metrics import accuracy_of
 from codes.results.report.findings import Findings, value_of
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
 from codes.results.report.study import in_words
 from codes.results.report.style import STAR, STUDIES, Picture, axis
-from codes.tuning.front import accuracy_of
 
 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
@@ -38,7 +38,8 @@ def _study(found: Findings) -> tuple[str, ...]:
     chosen = found.chosen
     if chosen is None:
         return (*progress, "", "", "", "")
-    accuracy, metrics = accuracy_of(found.kept.objective), found.kept.objective.metrics
+    metrics = found.kept.objective.metrics
+    accuracy = accuracy_of(metrics)
     known = {name: value_of(name, metrics)(chosen) for name in dict.fromkeys([accuracy, *metrics, *found.axes])}
     val = found.held_out.get(accuracy)
     costs = [f"{name} {found.quantity(name, value)}" for name, value in known.items() if math.isfinite(value)]

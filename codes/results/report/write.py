@@ -62,8 +62,9 @@ def _studies(composed: DictConfig, database: storage.Database) -> Iterator[Kept]
         if config is None or config.get("tuning_id") != composed.tuning_id:
             continue
         folder = _folder(name, config, composed)
-        if kept_name(folder) not in (name, None):
-            log.warning(f"study {name} is left out, for {folder} is the folder of study {kept_name(folder)}")
+        owner = kept_name(folder)
+        if owner not in (name, None):
+            log.warning(f"study {name} is left out, for {folder} is the folder of study {owner}")
             continue
         there = copy.deepcopy(composed)
         there.output_dir = str(folder)
