@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "test", "val")
 ARRAYS = (*SPLITS, *(f"{split}_params" for split in SPLITS), "timesteps")
+Labels = Sequence[str] | None
 _CHUNK = 2**19  # values handled in one piece: 4 MiB of float64
 
 
@@ -42,6 +43,11 @@ class Dataset:
     train: Split
     test: Split
     val: Split
+    parameter_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parameter_labels:
+            object.__setattr__(self, "parameter_labels", numbered("p", self.spec.n_parameters))
 
     @property
     def spec(self) -> DataSpec:
@@ -66,6 +72,11 @@ class Dataset:
                 for rows in chunks(array):
                     content.update(np.ascontiguousarray(array[rows]).data)
         return content.hexdigest()
+
+
+def numbered(letter: str, count: int) -> tuple[str, ...]:
+    """Labels of columns that nobody has named."""
+    return tuple(f"{letter}{i}" for i in range(count))
 
 
 class Shaped(Protocol):
@@ -97,7 +108,7 @@ def chunks(array: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(array), step))
 
 
-def check_layout(name: str, arrays: Mapping[str, Shaped], labels: Sequence[str] | None) -> DataSpec:
+def check_layout(name: str, arrays: Mapping[str, Shaped], labels: Labels, parameter_labels: Labels) -> DataSpec:
     """Shapes of a dataset, from its arrays by their names in the file, without reading a value.
 
     Raises:
@@ -117,10 +128,15 @@ def check_layout(name: str, arrays: Mapping[str, Shaped], labels: Sequence[str] 
         raise UserError(f"{name}: 'timesteps' has shape {shape}, but the trajectories have {n_timesteps} timesteps")
     if labels is not None and len(labels) != n_quantities:
         raise UserError(f"{name}: {len(labels)} labels for {n_quantities} quantities; got {', '.join(labels)}")
+    if parameter_labels is not None and len(parameter_labels) != n_parameters:
+        got = ", ".join(parameter_labels)
+        raise UserError(f"{name}: {len(parameter_labels)} parameter_labels for {n_parameters} parameters; got {got}")
     return DataSpec(n_quantities, n_parameters, n_timesteps)
 
 
-def check_values(name: str, arrays: Mapping[str, NDArray[Any]], labels: Sequence[str] | None = None) -> None:
+def check_values(
+    name: str, arrays: Mapping[str, NDArray[Any]], labels: Labels = None, parameter_labels: Labels = None
+) -> None:
     """Every value finite, the timesteps strictly increasing.
 
     Raises:
@@ -129,7 +145,8 @@ def check_values(name: str, arrays: Mapping[str, NDArray[Any]], labels: Sequence
     for key, array in arrays.items():
         index = first_index(array, lambda values: ~np.isfinite(values))
         if index is not None:
-            raise UserError(f"{name}: {locate_value(key, index, labels)} is {array[index]}; every value must be finite")
+            where = locate_value(key, index, labels, parameter_labels)
+            raise UserError(f"{name}: {where} is {array[index]}; every value must be finite")
     if "timesteps" in arrays:
         timesteps = arrays["timesteps"]
         for i in np.flatnonzero(np.diff(timesteps) <= 0)[:1]:
@@ -149,9 +166,10 @@ def first_index(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[An
     return None
 
 
-def locate_value(key: str, index: Sequence[int], labels: Sequence[str] | None = None) -> str:
-    """How one value of an array is named in a message: ``train[3, 17, 2] (H2+)``, a quantity with its label."""
-    label = f" ({labels[index[-1]]})" if labels is not None and key in SPLITS else ""
+def locate_value(key: str, index: Sequence[int], labels: Labels, parameter_labels: Labels) -> str:
+    """How one value of an array is named in a message: ``train[3, 17, 2] (H2+)``, with the label of its column."""
+    names = labels if key in SPLITS else parameter_labels if key.endswith("_params") else None
+    label = f" ({names[index[-1]]})" if names is not None else ""
     return f"{key}[{', '.join(map(str, index))}]{label}"
 
 

@@ -54,6 +54,7 @@ def generate(config: GenerateConfig, data_dir: Path) -> Path:
         train_params=params[0],
         test_params=params[1],
         val_params=params[2],
+        parameter_labels=system.parameter_labels,
     )
 
 
@@ -101,7 +102,8 @@ def _integrate(
     except ArithmeticError as error:
         reason = str(error)
     start = ", ".join(f"{label} = {value:.6g}" for label, value in zip(system.labels, state, strict=True))
-    drawn = "" if parameters is None else f", parameters {parameters.tolist()}"
+    named = zip(system.parameter_labels or (), [] if parameters is None else parameters, strict=True)
+    drawn = "".join(f", {label} = {value:.6g}" for label, value in named)
     raise UserError(
         f"{system.name}: {system.method} cannot integrate trajectory {index} from {start}{drawn}: {reason} "
         "(another dataset.generate.seed draws other initial conditions)"

@@ -2,7 +2,8 @@
 
 Layout: ``train``, ``test``, ``val`` ``[n, n_timesteps, n_quantities]``; optional ``train_params``, ``test_params``,
 ``val_params`` ``[n, n_parameters]``; optional ``timesteps`` ``[n_timesteps]``; optional attributes ``labels`` (names of
-the quantities) and ``n_train_samples`` (trajectories in ``train``). The public datasets have it too.
+the quantities), ``parameter_labels`` and ``n_train_samples`` (trajectories in ``train``). The public datasets have the
+same layout.
 """
 
 import logging
@@ -17,7 +18,17 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codes.data.dataset import ARRAYS, SPLITS, Dataset, Split, as_array, check_layout, check_values, warn_if_shared
+from codes.data.dataset import (
+    ARRAYS,
+    SPLITS,
+    Dataset,
+    Split,
+    as_array,
+    check_layout,
+    check_values,
+    numbered,
+    warn_if_shared,
+)
 from codes.errors import UserError
 from codes.schema import DataSpec
 
@@ -25,36 +36,39 @@ log = logging.getLogger(__name__)
 
 __all__ = ["Dataset", "Split", "read_dataset", "read_spec", "write_dataset"]
 
+COLUMN = {"labels": "quantity", "parameter_labels": "parameter"}  # what an attribute of a file names
+
 
 def read_dataset(path: str | Path) -> Dataset:
-    """Read and check a dataset; without ``timesteps`` they are 0, 1, 2, ..., without ``labels`` they are q0, q1, ...
+    """Read and check a dataset; without ``timesteps`` they are 0, 1, 2, ..., without labels they are q0, q1, ...
 
-    Arrays stay float32 or become float64.
+    Those of parameters are p0, p1, ... Arrays stay float32 or become float64.
 
     Raises:
         UserError: the file cannot be read or breaks a rule; names file, split and index.
     """
     path = Path(path)
     with _reading(path) as file:
-        stored, labels = _stored(path, file), _labels(path, file)
+        stored, labels, parameter_labels = _stored(path, file), *_labels(path, file)
         _warn_of_unknown(path, file)
-        if labels is not None and len(set(labels)) < len(labels):
-            log.warning(f"{path}: two quantities have one label, which no picture can tell apart: {', '.join(labels)}")
-        spec = check_layout(str(path), stored, labels)
+        for columns, given in (("quantities", labels), ("parameters", parameter_labels)):
+            if given is not None and len(set(given)) < len(given):
+                log.warning(f"{path}: two {columns} have one label, so nothing tells them apart: {', '.join(given)}")
+        spec = check_layout(str(path), stored, labels, parameter_labels)
         arrays = {key: _load(array) for key, array in stored.items()}
-    check_values(str(path), arrays, labels)
+    check_values(str(path), arrays, labels, parameter_labels)
     warn_if_shared(str(path), arrays)
     timesteps = arrays.get("timesteps", np.arange(spec.n_timesteps))
     splits = {split: Split(arrays[split], arrays.get(f"{split}_params")) for split in SPLITS}
-    names = labels if labels is not None else tuple(f"q{i}" for i in range(spec.n_quantities))
-    return Dataset(path, timesteps.astype(np.float64), names, **splits)
+    names = labels if labels is not None else numbered("q", spec.n_quantities)
+    return Dataset(path, timesteps.astype(np.float64), names, **splits, parameter_labels=parameter_labels or ())
 
 
 def read_spec(path: str | Path) -> DataSpec:
     """Shapes of a dataset, checked, without reading its values; raises ``UserError`` as ``read_dataset`` does."""
     path = Path(path)
     with _reading(path) as file:
-        return check_layout(str(path), _stored(path, file), _labels(path, file))
+        return check_layout(str(path), _stored(path, file), *_labels(path, file))
 
 
 def write_dataset(
@@ -68,6 +82,7 @@ def write_dataset(
     train_params: ArrayLike | None = None,
     test_params: ArrayLike | None = None,
     val_params: ArrayLike | None = None,
+    parameter_labels: Sequence[str] | None = None,
 ) -> Path:
     """Write a dataset that ``read_dataset`` accepts; one array is split by ``split_trajectories``.
 
@@ -79,6 +94,7 @@ def write_dataset(
         timesteps: Strictly increasing times ``[n_timesteps]``.
         labels: Names of the quantities.
         train_params, test_params, val_params: Parameters ``[n, n_parameters]``, for all splits or none.
+        parameter_labels: Names of the parameters.
 
     Raises:
         UserError: the arrays break a rule, or the file cannot be written.
@@ -89,16 +105,18 @@ def write_dataset(
         for key, array in zip(ARRAYS, given, strict=True)
         if array is not None
     }
-    names = None if labels is None else _names(str(path), labels)
-    check_layout(str(path), arrays, names)
-    check_values(str(path), arrays, names)
+    given_labels = {"labels": labels, "parameter_labels": parameter_labels}
+    names = {key: None if value is None else _names(str(path), key, value) for key, value in given_labels.items()}
+    check_layout(str(path), arrays, **names)
+    check_values(str(path), arrays, **names)
     warn_if_shared(str(path), arrays)
     with _writing(Path(path)) as file:
         for key, array in arrays.items():
             file.create_dataset(key, data=array)
         file.attrs["n_train_samples"] = len(arrays["train"])
-        if names is not None:
-            file.attrs["labels"] = names
+        for key, value in names.items():
+            if value is not None:
+                file.attrs[key] = value
     return Path(path)
 
 
@@ -150,15 +168,16 @@ def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
     return stored
 
 
-def _names(name: str, labels: Sequence[str]) -> list[str]:
+def _names(name: str, key: str, labels: Sequence[str]) -> list[str]:
     """Labels that HDF5 can hold."""
+    column = COLUMN[key]
     if isinstance(labels, str):
-        raise UserError(f"{name}: labels must be a list of names, one per quantity, but is {labels!r}")
+        raise UserError(f"{name}: {key} must be a list of names, one per {column}, but is {labels!r}")
     for label in labels:
         if not isinstance(label, str) or "\0" in label:
-            raise UserError(f"{name}: labels must be texts without NUL characters, but one is {label!r}")
+            raise UserError(f"{name}: {key} must be texts without NUL characters, but one is {label!r}")
     if len(set(labels)) < len(labels):
-        raise UserError(f"{name}: each quantity needs a label of its own; got {', '.join(labels)}")
+        raise UserError(f"{name}: each {column} needs a label of its own; got {', '.join(labels)}")
     return [str(label) for label in labels]
 
 
@@ -168,18 +187,20 @@ def _warn_of_unknown(path: Path, file: h5py.File) -> None:
         log.warning(f"{path}: {', '.join(unknown)} is not read; what is read is {', '.join(ARRAYS)}")
 
 
-def _labels(path: Path, file: h5py.File) -> tuple[str, ...] | None:
-    if "labels" not in file.attrs:
-        return None
-    return tuple(_text(path, label) for label in np.ravel(file.attrs["labels"]))
+def _labels(path: Path, file: h5py.File) -> list[tuple[str, ...] | None]:
+    """Those of the quantities and of the parameters; None where there are none."""
+    return [
+        tuple(_text(path, key, label) for label in np.ravel(file.attrs[key])) if key in file.attrs else None
+        for key in COLUMN
+    ]
 
 
-def _text(path: Path, label: Any) -> str:
+def _text(path: Path, key: str, label: Any) -> str:
     try:
         text = label.decode() if isinstance(label, bytes) else str(label)
         text.encode()  # h5py hides bytes that are not UTF-8 in surrogates
     except UnicodeError as error:
-        raise UserError(f"{path}: the label {label!r} is not UTF-8; write the attribute 'labels' again") from error
+        raise UserError(f"{path}: the label {label!r} is not UTF-8; write the attribute '{key}' again") from error
     return text
 
 

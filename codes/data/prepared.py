@@ -41,6 +41,7 @@ class PreparedData:
     val: TensorSplit
     transform: Transform
     labels: tuple[str, ...]
+    parameter_labels: tuple[str, ...]
     timesteps: NDArray[np.float64]  # [T] physical
     fingerprint: str  # of the physical data
 
@@ -72,7 +73,8 @@ def prepare(dataset: Dataset, config: DatasetConfig, *, overwrite: bool = False)
         splits[name] = TensorSplit(x, p)
     t = transform.forward_times(transform.timesteps).float()
     train, test, val = splits.values()
-    return PreparedData(dataset.spec, t, train, test, val, transform, dataset.labels, dataset.timesteps, fingerprint)
+    names = dataset.labels, dataset.parameter_labels
+    return PreparedData(dataset.spec, t, train, test, val, transform, *names, dataset.timesteps, fingerprint)
 
 
 def _check_positive(dataset: Dataset, config: DatasetConfig) -> None:
@@ -89,7 +91,7 @@ def _check_positive(dataset: Dataset, config: DatasetConfig) -> None:
 def _refuse_non_positive(dataset: Dataset, key: str, values: NDArray[Any], advice: str) -> None:
     index = first_index(values, lambda piece: piece <= 0)
     if index is not None:
-        where = locate_value(key, index, dataset.labels)
+        where = locate_value(key, index, dataset.labels, dataset.parameter_labels)
         raise UserError(f"{dataset.path}: {where} is {values[index]:g}, which has no logarithm; {advice}")
 
 
@@ -100,7 +102,7 @@ def _scaled(dataset: Dataset, key: str, values: NDArray[Any], scaling: Scaling, 
         scaled[rows] = scaling.forward(torch.from_numpy(values[rows].astype(np.float64)))
     index = first_index(scaled.numpy(), lambda piece: ~np.isfinite(piece))
     if index is not None:
-        where = locate_value(key, index, dataset.labels)
+        where = locate_value(key, index, dataset.labels, dataset.parameter_labels)
         raise UserError(
             f"{dataset.path}: {where} is too large for float32 after scaling; try dataset.log10_transform=true"
         )

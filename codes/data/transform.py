@@ -49,8 +49,7 @@ class Transform:
         quantities = fit(train.trajectories, dataset.labels, log10=log10, floor=floor if log10 else None)
         parameters = None
         if train.parameters is not None:
-            names = [f"parameter {i}" for i in range(dataset.spec.n_parameters)]
-            parameters = fit(train.parameters, names, log10=config.log10_transform_params)
+            parameters = fit(train.parameters, dataset.parameter_labels, log10=config.log10_transform_params)
         timesteps = torch.from_numpy(dataset.timesteps)
         _check_time_scale(timesteps, config.time_scale)
         return cls(quantities, parameters, timesteps, config.time_scale)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from codes import surrogates
 from codes.data import PreparedData, Transform
+from codes.data.dataset import numbered
 from codes.data.scaling import Scaling
 from codes.data.transform import TIME_SCALES
 from codes.errors import UserError
@@ -25,9 +26,9 @@ from codes.surrogates.base import Surrogate
 from codes.training.seen import Seen
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
-FORMAT = 3
+FORMAT = 4
 KEYS = ("format", "surrogate", "spec", "labels", "unit", "transform", "training", "versions", "sha256")
-KEYS_OF = {1: KEYS, 2: (*KEYS, "seen"), FORMAT: (*KEYS, "seen")}  # by format
+KEYS_OF = {1: KEYS, 2: (*KEYS, "seen"), 3: (*KEYS, "seen"), FORMAT: (*KEYS, "seen", "parameter_labels")}  # by format
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Artifact:
     model: Surrogate
     transform: Transform
     labels: tuple[str, ...]
+    parameter_labels: tuple[str, ...]
     seen: Seen | None
 
 
@@ -52,6 +54,7 @@ def save_artifact(folder: Path, model: Surrogate, config: TrainConfig, data: Pre
         "surrogate": asdict(model.config),
         "spec": asdict(model.spec),
         "labels": list(data.labels),
+        "parameter_labels": list(data.parameter_labels),
         "unit": data.transform.unit,
         "transform": data.transform.to_dict(),
         "seen": Seen.of(data).to_dict(),
@@ -91,14 +94,21 @@ def read_artifact(folder: Path) -> Artifact:
         ) from error
     if transform.to_dict() != described["transform"] or not _fits(transform, model.spec):
         raise UserError(f"{path}: transform has values that do not belong there; copy the file again")
-    labels = described["labels"]
-    if not isinstance(labels, list) or [type(label) for label in labels] != [str] * model.spec.n_quantities:
-        raise UserError(f"{path}: labels must be {model.spec.n_quantities} names but are {labels!r}")
+    spec = model.spec
+    labels = _labels(path, "labels", described["labels"], spec.n_quantities)
+    unnamed = list(numbered("p", spec.n_parameters))
+    parameter_labels = _labels(path, "parameter_labels", described.get("parameter_labels", unnamed), spec.n_parameters)
     try:
         model.load_state_dict(_read_weights(folder / WEIGHTS, described["sha256"]), assign=True)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit the surrogate of {path}: {error}") from error
-    return Artifact(model.float(), transform, tuple(labels), seen)
+    return Artifact(model.float(), transform, labels, parameter_labels, seen)
+
+
+def _labels(path: Path, key: str, labels: Any, count: int) -> tuple[str, ...]:
+    if not isinstance(labels, list) or [type(label) for label in labels] != [str] * count:
+        raise UserError(f"{path}: {key} must be {count} names but are {labels!r}")
+    return tuple(labels)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

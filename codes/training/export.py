@@ -166,6 +166,7 @@ def _description(predictor: Predictor, folder: Path) -> str:
     described = {
         "surrogate": type(predictor.model).__name__,
         "labels": list(predictor.labels),
+        "parameter_labels": list(predictor.parameter_labels),
         "inputs": _shapes(predictor),
         "times": [float(time) for time in predictor.timesteps[[0, -1]]],
         "seen": None if predictor.seen is None else predictor.seen.to_dict(),

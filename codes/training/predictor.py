@@ -23,6 +23,7 @@ class Predictor:
 
     Attributes:
         labels: names of the ``Q`` quantities.
+        parameter_labels: names of the ``P`` parameters, in their order; p0, p1, ... where the dataset names none.
         timesteps: the time grid ``[T]`` of the training; times between its ends can be predicted.
         seen: lowest and highest initial states and parameters of the training; None where the artifact does not say.
     """
@@ -30,14 +31,15 @@ class Predictor:
     def __init__(self, artifact: Artifact, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         self.model = artifact.model.to(self.device).eval().requires_grad_(False)
-        self.transform, self.labels, self.seen = artifact.transform.to(self.device), artifact.labels, artifact.seen
+        self.transform, self.seen = artifact.transform.to(self.device), artifact.seen
+        self.labels, self.parameter_labels = artifact.labels, artifact.parameter_labels
         self.timesteps = artifact.transform.timesteps.cpu().numpy()
         seen, parameters = self.seen, self.transform.parameters
         self._x0 = Argument("x0", self.labels, self.transform.quantities, None if seen is None else seen.initial_states)
         self._params = None
         if parameters is not None:
-            names = tuple(f"parameter {index}" for index in range(self.model.spec.n_parameters))
-            self._params = Argument("params", names, parameters, None if seen is None else seen.parameters)
+            ranges = None if seen is None else seen.parameters
+            self._params = Argument("params", self.parameter_labels, parameters, ranges)
 
     def __repr__(self) -> str:
         first, last = self.timesteps[[0, -1]]

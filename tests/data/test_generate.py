@@ -32,7 +32,7 @@ def test_dataset_holds_what_was_asked_for(name, tmp_path):
     dataset, system = read_dataset(path), SYSTEMS[name]
     assert path.name.startswith(f"{name}_") and path.suffix == ".h5"
     assert [len(split.trajectories) for _, split in dataset.splits()] == [6, 3, 2]
-    assert dataset.labels == system.labels
+    assert (dataset.labels, dataset.parameter_labels) == (system.labels, system.parameter_labels or ())
     np.testing.assert_array_equal(dataset.timesteps, system.timesteps)
     assert dataset.spec.n_parameters == (3 if name == "lv_parametric" else 0)
     starts = np.concatenate([split.trajectories[:, 0] for _, split in dataset.splits()])

@@ -39,10 +39,10 @@ def store(path, given, **attributes):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_written_is_read(path, dtype):
     given = arrays(dtype)
-    assert write_dataset(path, **given, labels=["H", "H2", "e-"]) == path
+    assert write_dataset(path, **given, labels=["H", "H2", "e-"], parameter_labels=["k", "T"]) == path
     dataset = read_dataset(path)
     assert dataset.spec == read_spec(path) == DataSpec(N_QUANTITIES, 2, N_TIMESTEPS)
-    assert dataset.labels == ("H", "H2", "e-")
+    assert (dataset.labels, dataset.parameter_labels) == (("H", "H2", "e-"), ("k", "T"))
     np.testing.assert_array_equal(dataset.timesteps, given["timesteps"])
     for name, split in dataset.splits():
         np.testing.assert_array_equal(split.trajectories, given[name])
@@ -57,7 +57,9 @@ def test_only_the_splits_are_needed(path):
     dataset = read_dataset(store(path, {split: given[split] for split in ("train", "test", "val")}))
     assert dataset.spec == DataSpec(N_QUANTITIES, 0, N_TIMESTEPS)
     assert dataset.labels == ("q0", "q1", "q2")
-    assert dataset.train.parameters is None
+    assert dataset.train.parameters is None and dataset.parameter_labels == ()
+    path.unlink()
+    assert read_dataset(store(path, given)).parameter_labels == ("p0", "p1")
     np.testing.assert_array_equal(dataset.timesteps, np.arange(N_TIMESTEPS))
 
 
@@ -199,13 +201,24 @@ def test_wrong_number_of_labels_is_refused(path):
         write_dataset(path, **arrays(), labels=["a", "b"])
     with pytest.raises(UserError, match="4 labels for 3 quantities; got a, b, c, d"):
         read_spec(store(path, arrays(), labels=list("abcd")))
+    with pytest.raises(UserError, match="3 parameter_labels for 2 parameters; got a, b, c"):
+        write_dataset(path, **arrays(), parameter_labels=["a", "b", "c"])
+
+
+def test_a_bad_parameter_is_told_by_its_name(path):
+    given = arrays()
+    given["val_params"][0, 1] = np.nan
+    with pytest.raises(UserError, match=r"val_params\[0, 1\] \(T\) is nan"):
+        write_dataset(path, **given, parameter_labels=["k", "T"])
 
 
 def test_labels_of_one_name_are_not_written_and_told_when_read(path, caplog):
     with pytest.raises(UserError, match=re.escape(f"{path}: each quantity needs a label of its own; got a, b, a")):
         write_dataset(path, **arrays(), labels=["a", "b", "a"])
     read_dataset(store(path, arrays(), labels=["a", "b", "a"]))  # a file that others have published
-    assert "two quantities have one label, which no picture can tell apart: a, b, a" in caplog.text
+    assert "two quantities have one label, so nothing tells them apart: a, b, a" in caplog.text
+    with pytest.raises(UserError, match="each parameter needs a label of its own; got k, k"):
+        write_dataset(path, **arrays(), parameter_labels=["k", "k"])
 
 
 def test_labels_of_numpy_are_written(path):
@@ -332,10 +345,11 @@ def test_a_file_may_have_the_longest_name(tmp_path):
 
 def test_the_page_tells_what_a_file_may_hold_and_how_it_is_scaled(tmp_path, monkeypatch):
     page = (ROOT / "docs/datasets.md").read_text()
-    named = [*ARRAYS, "labels", "log10_transform", "log10_transform_params", "tolerance", "normalise", "time_scale"]
+    named = [*ARRAYS, "labels", "parameter_labels"]
+    named += ["log10_transform", "log10_transform_params", "tolerance", "normalise", "time_scale"]
     assert [name for name in named if not re.search(rf"`(dataset\.)?{name}`", page)] == []
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
     rng = np.random.default_rng(0)
-    exec(example, {"x": rng.uniform(size=(20, 5, 2)), "p": rng.uniform(size=(20, 3)), "t": np.arange(5)})
-    assert read_spec("my.h5") == DataSpec(2, 3, 5)
+    exec(example, {"x": rng.uniform(size=(20, 5, 2)), "p": rng.uniform(size=(20, 2)), "t": np.arange(5)})
+    assert read_spec("my.h5") == DataSpec(2, 2, 5)

@@ -92,7 +92,7 @@ def test_a_logarithm_of_what_is_not_positive_is_refused(dataset, value):
 
 def test_a_logarithm_of_a_parameter_that_is_not_positive_is_refused(dataset):
     dataset.test.parameters[4, 1] = 0
-    with pytest.raises(UserError, match=re.escape("test_params[4, 1] is 0, which has no logarithm")):
+    with pytest.raises(UserError, match=re.escape("test_params[4, 1] (p1) is 0, which has no logarithm")):
         prepare(dataset, settings(tolerance=1e-6))
     assert prepare(dataset, settings(log10_transform_params=False)).test.p.isfinite().all()
 

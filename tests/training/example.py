@@ -41,7 +41,8 @@ def dataset(parameters: bool = False) -> Dataset:
     x = x0 * np.exp(-rates * t[:, None])
     parts = (slice(0, 24), slice(24, 32), slice(32, 40))
     splits = [Split(x[part], rates[part, 0] if parameters else None) for part in parts]
-    return Dataset(Path("decay"), t, ("a", "b", "c"), *splits)
+    names = ("k_a", "k_b", "k_c") if parameters else ()
+    return Dataset(Path("decay"), t, ("a", "b", "c"), *splits, parameter_labels=names)
 
 
 @cache

@@ -54,12 +54,22 @@ def test_a_polynomial_from_before_there_was_a_choice_is_one_of_chebyshev(tmp_pat
     model, data = saved(tmp_path, "LatentPoly")
     path = tmp_path / "config.yaml"
     described = yaml.safe_load(path.read_text())
-    assert described["surrogate"].pop("basis") == "chebyshev"
+    assert described["surrogate"].pop("basis") == "chebyshev" and described.pop("parameter_labels") == []
     path.write_text(yaml.safe_dump({**described, "format": 2}))
     x0, _ = physical(data)
     with torch.no_grad():
         expected = data.transform.inverse(model(data.val.x[:, 0], data.t).double()).numpy()
     np.testing.assert_allclose(codes.load(tmp_path).predict(x0, data.timesteps), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_parameters_have_names_and_none_before_names_were_kept(tmp_path):
+    saved(tmp_path, parameters=True)
+    assert load(tmp_path).parameter_labels == ("k_a", "k_b", "k_c")
+    path = tmp_path / "config.yaml"
+    described = yaml.safe_load(path.read_text())
+    del described["parameter_labels"]
+    path.write_text(yaml.safe_dump({**described, "format": 3}))
+    assert load(tmp_path).parameter_labels == ("p0", "p1", "p2")
 
 
 def test_it_loads_in_a_fresh_process_that_knows_nothing_else(tmp_path):
@@ -169,9 +179,9 @@ def edited(folder, **changes):
     ("changes", "message"),
     [
         ({"extra": 1}, "keys must be"),
-        ({"format": 4}, "format must be one of 1, 2, 3 for this version but got 4"),
+        ({"format": 5}, "format must be one of 1, 2, 3, 4 for this version but got 5"),
         ({"format": 1, "new": None}, r"keys must be format, .*sha256 but are"),
-        ({"format": None}, "format must be one of 1, 2, 3"),
+        ({"format": None}, "format must be one of 1, 2, 3, 4"),
         ({"surrogate__name": "os.system"}, r"surrogate 'os\.system' is unknown; choose from MultiONet"),
         ({"surrogate__evil": 1}, r"keys must be.*surrogate\.hidden_size.* but are .*evil"),
         ({"surrogate__hidden_size": "${oc.env:HOME}"}, r"surrogate\.hidden_size: must be an integer"),
@@ -182,6 +192,7 @@ def edited(folder, **changes):
         ({"surrogate__activation": "os.system"}, r"surrogate\.activation: must be one of"),
         ({"labels": [1, 2, 3]}, "labels must be 3 names"),
         ({"labels": None}, "labels must be 3 names"),
+        ({"parameter_labels": ["k"]}, r"parameter_labels must be 0 names but are \['k'\]"),
         ({"seen": {"initial_states": {"low": [0, 0], "high": [1, 1]}, "parameters": None}}, "spec, transform or seen"),
         ({"seen__initial_states": "all"}, "spec, transform or seen"),
         ({"transform__time_scale": "sundial"}, "transform has values"),

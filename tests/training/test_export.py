@@ -43,6 +43,7 @@ def test_a_file_predicts_what_the_original_does(surrogate, parameters, tmp_path)
     agrees(program(*map(torch.from_numpy, inputs.values())).numpy())
     described = yaml.safe_load(kept[DESCRIPTION])
     assert (described["surrogate"], described["labels"]) == (surrogate, ["a", "b", "c"])
+    assert described["parameter_labels"] == (["k_a", "k_b", "k_c"] if parameters else [])
     if surrogate == "LatentNeuralODE":
         return
     session = onnxruntime.InferenceSession(export(tmp_path, "onnx").path)

@@ -49,14 +49,14 @@ def test_the_worst_value_outside_is_named_once_per_call(tmp_path):
         f"x0: c = {x0[5, 2]:g} at index [5, 2] is outside the range [{low[2]:g}, {high[2]:g}] seen in training" in said
     )
     assert "(2 values are outside of theirs)" in said
-    assert "params: parameter 0 = 9 at index [4, 0] is outside the range" in said
+    assert "params: k_a = 9 at index [4, 0] is outside the range" in said
 
 
 def test_an_artifact_from_before_ranges_were_kept_says_so(tmp_path):
     _, data = saved(tmp_path)
     path = tmp_path / "config.yaml"
     described = yaml.safe_load(path.read_text())
-    del described["seen"]
+    del described["seen"], described["parameter_labels"]
     path.write_text(yaml.safe_dump(described | {"format": 1}))
     predictor = load(tmp_path)
     assert predictor.seen is None and "x0 in an unknown range" in repr(predictor)
@@ -75,7 +75,7 @@ def test_a_predictor_says_what_it_was_trained_for(tmp_path):
     assert said.startswith("MultiONet on cpu") and "t from 0 to 1" in said
     x0, params = physical(data, "train")
     assert f"x0: a from {x0[:, 0].min():g} to {x0[:, 0].max():g}" in said
-    assert f"params: parameter 2 from {params[:, 2].min():g} to {params[:, 2].max():g}" in said
+    assert f"params: k_c from {params[:, 2].min():g} to {params[:, 2].max():g}" in said
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

@@ -26,6 +26,7 @@ class System:
         draw: (generator, n) -> initial conditions ``[n, Q]`` and parameters ``[n, P]`` or None.
         rtol, atol: Local error allowed per step; ``atol`` is one number or one per quantity.
         method: One of ``scipy.integrate.solve_ivp``.
+        parameter_labels: Names of the ``P`` parameters.
     """
 
     name: str
@@ -36,6 +37,7 @@ class System:
     rtol: float
     atol: float | tuple[float, ...]
     method: str = "LSODA"
+    parameter_labels: tuple[str, ...] | None = None
 
     def solve(self, state: ArrayLike, parameters: Array | None = None) -> Any:
         """SciPy's result of integrating from ``state`` at t = 0; ``y`` is ``[Q, T]`` if ``success``.

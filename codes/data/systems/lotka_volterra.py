@@ -46,4 +46,9 @@ LOTKA_VOLTERRA = System(
     rtol=1e-10,
     atol=1e-12,
 )
-LV_PARAMETRIC = replace(LOTKA_VOLTERRA, name="lv_parametric", draw=draw_with_rates)
+LV_PARAMETRIC = replace(
+    LOTKA_VOLTERRA,
+    name="lv_parametric",
+    draw=draw_with_rates,
+    parameter_labels=("growth g", "predation c", "mortality d"),
+)
