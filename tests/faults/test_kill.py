@@ -208,6 +208,22 @@ def test_an_interrupt_settles_the_running_trial_and_tells_how_to_go_on(signal_nu
     assert is_gone(worker)
 
 
+def test_a_batch_system_may_say_it_twice(start, tmp_path):
+    """Slurm does, of a job whose command is started by `srun`."""
+    hold(tmp_path)
+    study = start("held", "trials=3")
+    (worker,) = held_workers(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # settling the trial has to wait for this writer
+        study.send_signal(signal.SIGTERM)
+        until(lambda: is_gone(worker))
+        study.send_signal(signal.SIGTERM)
+        study.send_signal(signal.SIGHUP)
+    out, _ = finish(study)
+    assert study.returncode == 130 and "go on with" in out
+    assert outcomes(tmp_path) == {"interrupted": 1}
+
+
 def test_a_batch_systems_signal_to_a_worker_costs_no_trial(start, tmp_path):
     hold(tmp_path)
     study = start("held_before_its_result", "trials=1", "pruner=none")
