@@ -1,5 +1,6 @@
 """Devices: their names, checked against this machine, and their models. PyTorch is imported when asked."""
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +32,17 @@ def resolve_device(name: str) -> str:
 
 
 def expand_devices(devices: Sequence[str]) -> list[str]:
-    """``devices`` with every visible GPU, or the CPU where there is none, in place of ``auto``; not checked."""
-    return [name for device in devices for name in (visible_gpus() or ["cpu"] if device == "auto" else [device])]
+    """``devices`` with others in place of two names; not checked.
+
+    ``auto`` stands for every visible GPU, or for the CPU where there is none; ``cores`` for the CPU once per core.
+    """
+    several = {"auto": lambda: visible_gpus() or ["cpu"], "cores": lambda: ["cpu"] * usable_cores()}
+    return [name for device in devices for name in (several[device]() if device in several else [device])]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: of the machine, or those that a batch system has given it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_model(name: str) -> str:

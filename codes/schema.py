@@ -234,7 +234,7 @@ class TuneConfig(TrainConfig):
     output_dir: str = MISSING
     trials: Optional[int] = limited(COUNT)  # valid trials at the end; null: 15 for each tuned parameter
     slot: SlotConfig = field(default_factory=SlotConfig)
-    devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU
+    devices: list[str] = MISSING  # one entry, one slot; [auto]: every visible GPU, else the CPU; [cores]: a core each
     search_space: Any = MISSING  # a mapping, or in the fine stage what makes one
     storage: StorageConfig = field(default_factory=StorageConfig)
     sampler: dict[str, Any] = MISSING

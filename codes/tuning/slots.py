@@ -3,7 +3,6 @@
 import logging
 import math
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-from codes.device import expand_devices, resolve_device
+from codes.device import expand_devices, resolve_device, usable_cores
 from codes.errors import UserError
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.worker import Alive, Answer, Ended, Job, Measure, Note, Progress, Ready, Settings, SpeedUp, serve
@@ -32,7 +31,7 @@ class StartKilled(StartError):
 
 
 def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
-    """One device per slot. ``auto`` stands for every visible GPU, or for the CPU where there is none."""
+    """One device per slot, each on this machine."""
     if not devices:
         raise UserError("devices must have at least one entry, but is []; for example devices=[cpu] or devices=[auto]")
     return tuple(name if name == "cpu" else resolve_device(name) for name in expand_devices(devices))
@@ -40,8 +39,7 @@ def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
 
 def threads_per_slot(slots: int) -> int:
     """CPU threads of one slot: the cores that this process may use, divided evenly, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // slots)
+    return max(1, usable_cores() // slots)
 
 
 class Worker:

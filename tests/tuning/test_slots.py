@@ -133,6 +133,16 @@ def test_devices():
             resolve_devices(wrong)
 
 
+def test_a_slot_for_each_core_that_this_process_may_use():
+    whole = os.sched_getaffinity(0)
+    assert resolve_devices(["cores"]) == ("cpu",) * len(whole)
+    os.sched_setaffinity(0, {min(whole)})  # as a batch system does
+    try:
+        assert resolve_devices(["cores", "cpu"]) == ("cpu", "cpu")
+    finally:
+        os.sched_setaffinity(0, whole)
+
+
 def test_threads_are_divided():
     whole = threads_per_slot(1)
     assert threads_per_slot(2) == max(1, whole // 2)
