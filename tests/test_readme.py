@@ -32,6 +32,7 @@ def hydra():
 def overrides(text: str) -> list[str]:
     """Overrides of one job: the first of each sweep, without Hydra's own flags and keys."""
     words = [word for word in shlex.split(text) if "=" in word or word.startswith("~")]
+    words = [word for word in words if "SLURM_" not in word]  # which a job knows
     swept = [re.sub(r"^(surrogate|seed)=([^,]+),.*", r"\1=\2", word) for word in words]
     return [re.sub(r"=int\(.*|=tag\(.*", "=16", word) for word in swept if not word.startswith("hydra")]
 

@@ -52,8 +52,9 @@ class Coordinator:
     def run(self) -> None:
         """Return when the ledger is full.
 
-        Raises ``KeyboardInterrupt`` after Ctrl-C, when the running trials are settled as interrupted; ``UserError``
-        when too many trials are invalid or no slot is left; and whatever else ended a slot's thread.
+        Raises ``KeyboardInterrupt`` after Ctrl-C, or what else came from outside, when the running trials are settled
+        as interrupted; ``UserError`` when too many trials are invalid or no slot is left; and whatever else ended a
+        slot's thread.
         """
         start_resource_tracker()
         tending = threading.Thread(target=self._tend, daemon=True)
@@ -63,7 +64,7 @@ class Coordinator:
             for thread in slots:
                 thread.start()
             self._wait()
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, or whatever a launcher's handler of a signal raises
             with self.change:
                 self.serving -= sum(thread.ident is None for thread in slots)  # stopped before they were started
             self._end_interrupted()

@@ -1,7 +1,10 @@
 """Studies run by this process: budgets, outcomes, slots, resumes, refusals."""
 
 import csv
+import os
 import re
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from codes.errors import UserError
 from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.study import run_study
-from tests.tuning.studies import RUNNERS, composed, launch, outcomes, study_in
+from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, outcomes, study_in
 
 
 def run(folder, runner, *overrides, **settings):
@@ -235,3 +238,25 @@ def test_shipped_samplers_and_pruners_say_everything(sampler, pruner, tmp_path):
     plan = plan_study(composed(tmp_path, f"sampler={sampler}", f"pruner={pruner}", "trials=120"))
     assert type(plan.sampler(3)).__module__.startswith("optuna.samplers")
     assert type(plan.pruner).__module__.startswith("optuna.pruners")
+
+
+def test_whatever_ends_the_main_thread_settles_the_running_trial(tmp_path):
+    """A launcher's handler of a signal raises what it likes: that of submitit SystemExit."""
+
+    def leave(number, frame):
+        raise SystemExit(255)
+
+    def send():
+        held_workers(tmp_path)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    hold(tmp_path)
+    before, sender = signal.signal(signal.SIGUSR2, leave), threading.Thread(target=send)
+    sender.start()
+    try:
+        with pytest.raises(SystemExit):
+            run_study(composed(tmp_path, "trials=3"), RUNNERS + "held")
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR2, before)
+    assert outcomes(tmp_path) == {"interrupted": 1}
