@@ -10,8 +10,9 @@ Two guards keep it from stopping nearly everything:
 - It is never below 1.5 times the median. Trials of equal cost have a standard deviation near zero, and noise alone
   would lift half of them over their mean.
 - By Cantelli's inequality at most half of all trials lie above the mean plus the standard deviation, whatever their
-  distribution. So if more than half of ten or more trials since then were stopped, training times have changed (other
-  load, another region of the space), and the limit is taken anew, from those trials.
+  distribution. So if more than half of the last ten to twenty trials since then were stopped, training times have
+  changed (other load, another region of the space), and the limit is taken anew, from those trials. Not of all since
+  then: after a hundred at the old pace it would take as many that are stopped.
 """
 
 import statistics
@@ -26,6 +27,7 @@ from codes.tuning.outcomes import VALID, Outcome
 
 PREFIX = "time_limit:"  # of the study's user attributes
 FEWEST = 10  # trials that a limit is made or judged from
+LATEST = 20  # trials at most that it is judged from
 ABOVE_MEDIAN = 1.5
 
 
@@ -89,7 +91,7 @@ def next_limit(ended: Sequence[FrozenTrial], now: TimeLimit | None, warm_up: int
         measured = [trial for trial in ended if outcome_of(trial) in VALID and _projected(trial)]
         return make_limit(measured[:warm_up]) if len(measured) >= warm_up else None
     judged = [trial for trial in ended if outcome_of(trial) in VALID | {Outcome.TIME_PRUNED} and _projected(trial)]
-    since = [trial for trial in judged if trial.number > now.after]
+    since = [trial for trial in judged if trial.number > now.after][-LATEST:]
     stopped = sum(outcome_of(trial) is Outcome.TIME_PRUNED for trial in since)
     return make_limit(since) if len(since) >= FEWEST and stopped > len(since) / 2 else None
 

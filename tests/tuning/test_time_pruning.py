@@ -107,6 +107,19 @@ def test_a_limit_that_stops_more_than_half_is_taken_anew(ledger):
     assert pruning.limit("A") == pytest.approx(12.0)
 
 
+def test_a_machine_that_becomes_slow_late_does_not_stop_everything(ledger):
+    ledger.target = 100
+    pruning = TimePruning(ledger)
+    ended(ledger, [2.0] * 10)
+    pruning.renew("A")
+    ended(ledger, [2.0] * 80)
+    ended(ledger, [8.0] * 10, Outcome.TIME_PRUNED)
+    assert pruning.renew("A") is None
+    ended(ledger, [8.0], Outcome.TIME_PRUNED)
+    assert pruning.renew("A") is not None
+    assert pruning.limit("A") == pytest.approx(12.0)
+
+
 def test_slow_trials_are_stopped_and_replaced(tmp_path, capsys):
     run_study(composed(tmp_path, "trials=20", "pruner=none"), RUNNERS + "timed")
     study = study_in(tmp_path)
