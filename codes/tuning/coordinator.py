@@ -11,7 +11,7 @@ from functools import partial
 import optuna
 
 from codes.errors import UserError
-from codes.tuning.ledger import Ledger, counts
+from codes.tuning.ledger import Ledger
 from codes.tuning.members import Member, Members
 from codes.tuning.models import prune_models
 from codes.tuning.outcomes import VALID, Outcome, Verdict
@@ -107,7 +107,7 @@ class Coordinator:
                     self.ledger.presence.beat()
                     self._close_dead()
                     others = self.ledger.presence.told().values()
-                    self.screen.counted(counts(self.ledger.trials()), sum(entry.get("slots", 0) for entry in others))
+                    self.screen.looked(self.ledger.trials(), sum(entry.get("slots", 0) for entry in others))
         except Exception as error:  # of any kind: raised again in the main thread
             self._fail(error)
 
@@ -217,6 +217,7 @@ class Coordinator:
         if not self.ledger.settle(trial, kept, self.plan.objective.told(verdict, self.plan.config.loss_cap)):
             self.screen.note(f"trial {trial.number} had been closed by another coordinator; its result is dropped")
             return
+        self.screen.looked(self.ledger.trials())
         self.screen.finished(slot, trial.number, verdict)
         with self.change:
             self.settled += 1

@@ -75,14 +75,13 @@ class Screen:
     ) -> None:
         self.objective = objective
         self.target = target
-        self.ended = counts(trials)
-        self.front: list[tuple[float, ...]] = []  # losses of the best trials, none of which another one beats
-        for trial in trials:
-            if outcome_of(trial) is Outcome.COMPLETE:
-                self._compare(trial.values)
+        self.ended: dict[Outcome, int] = {}
+        self.compared: set[int] = set()  # numbers of complete trials
+        self.front: list[tuple[float, ...]] = []  # losses of the best of them, none of which another one beats
         self.slots = [Slot(device) for device in slots]
         self.pace = Pace(len(slots), clock)
         self.lock = threading.Lock()  # guards all of the above
+        self.looked(trials)
         self.bars = Bars() if sys.stderr.isatty() else None
         logging.captureWarnings(self.bars is not None)  # else they are written over the bars
         self.closed = threading.Event()
@@ -105,27 +104,31 @@ class Screen:
             self.pace.advanced(slot, epoch / shown.epochs)
 
     def finished(self, slot: int, number: int, verdict: Verdict) -> None:
-        """Trial ``number`` in ``slot`` has ended."""
+        """Trial ``number`` in ``slot`` has ended, which those that were looked at last include."""
         with self.lock:
             shown = self.slots[slot]
             shown.numbers = [other for other in shown.numbers if other != number]
             if not shown.numbers:
                 self.slots[slot] = Slot(shown.device, "waiting")
             self.pace.finished(slot, verdict.outcome in VALID)
-            self.ended[verdict.outcome] = self.ended.get(verdict.outcome, 0) + 1
-            if verdict.outcome is Outcome.COMPLETE:
-                self._compare(self.objective.values(verdict.metrics))
             line = self._finished_line(number, verdict, self.slots[slot].device)
         if self.bars is None:
             emit(line)
         else:
             log.info(line)
 
-    def counted(self, ended: Mapping[Outcome, int], elsewhere: int = 0) -> None:
-        """How many trials of the whole study have ended in each way, and how many slots other coordinators have."""
+    def looked(self, trials: Sequence[FrozenTrial], elsewhere: int | None = None) -> None:
+        """What the storage has: trials of all coordinators; and how many slots the others have, where that is known."""
         with self.lock:
-            self.ended = dict(ended)
-            self.pace.elsewhere = elsewhere
+            ended = counts(trials)
+            if sum(ended.values()) >= sum(self.ended.values()):  # else another thread looked later
+                self.ended = ended
+            for trial in trials:
+                if outcome_of(trial) is Outcome.COMPLETE and trial.number not in self.compared:
+                    self.compared.add(trial.number)
+                    self._compare(trial.values)
+            if elsewhere is not None:
+                self.pace.elsewhere = elsewhere
 
     def lost(self, slot: int) -> None:
         """``slot`` is given up."""

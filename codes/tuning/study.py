@@ -16,7 +16,7 @@ from codes.errors import UserError
 from codes.signals import like_ctrl_c
 from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
-from codes.tuning.ledger import Ledger, counts
+from codes.tuning.ledger import Ledger
 from codes.tuning.plan import Plan, plan_study
 from codes.tuning.record import study_row
 from codes.tuning.screen import Screen, emit
@@ -137,7 +137,7 @@ def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Seq
     screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices)
     try:
         Coordinator(ledger, plan, workers, screen).run()
-        screen.counted(counts(ledger.trials()))
+        screen.looked(ledger.trials())
     except KeyboardInterrupt:
         screen.note(f"\nstopped with {ledger.valid()} of {ledger.target} valid trials; go on with")
         screen.note(resume_command(overrides))

@@ -14,6 +14,7 @@ import termios
 import threading
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from codes.console import AboveBars
 from codes.tuning.objective import Objective
@@ -94,6 +95,14 @@ def on_terminal(monkeypatch):
 
 def complete(**metrics):
     return Verdict(Outcome.COMPLETE, metrics=metrics, duration=1.5)
+
+
+def stored(number, outcome, *values):
+    """A trial as the storage has it."""
+    state = TrialState.COMPLETE if values else TrialState.FAIL
+    trial = create_trial(state=state, values=values or None, user_attrs={"outcome": outcome.value})
+    trial.number = number
+    return trial
 
 
 @pytest.mark.parametrize("slots", [1, 8])
@@ -202,16 +211,20 @@ def test_a_log_shows_life(capsys):
         screen.evaluated(1, 7, 40, {"lae99": 0.51234})
         while "lae99" not in (line := lines.get(timeout=60)):
             pass
+        own = [stored(6, Outcome.CRASHED), stored(7, Outcome.COMPLETE, 0.5)]
+        screen.looked(own[1:])
         screen.finished(1, 7, complete(lae99=0.5))
+        screen.looked(own)
+        screen.looked(own[1:])  # by another slot's thread, just before
         screen.finished(0, 6, Verdict(Outcome.CRASHED, "the worker was killed by SIGKILL"))
-        screen.counted({Outcome.COMPLETE: 12, Outcome.CRASHED: 1}, elsewhere=0)
+        screen.looked([*own, *(stored(number, Outcome.COMPLETE, 0.4) for number in range(8, 19))], elsewhere=0)
         while "12/20" not in (last := lines.get(timeout=60)):
             pass
     finally:
         screen.close()
         logger.removeHandler(handler)
     assert re.fullmatch(r"0/20 valid, ETA \S+; #7 epoch 40/100 lae99 0.5123", line)
-    assert re.fullmatch(r"12/20 valid, ETA \S+, best lae99 0.5", last)
+    assert re.fullmatch(r"12/20 valid, ETA \S+, best lae99 0.4", last)
     printed = capsys.readouterr()
     told = [" ".join(row.split()) for row in printed.out.splitlines() if row.startswith("trial")]
     assert told == [
@@ -224,9 +237,11 @@ def test_a_log_shows_life(capsys):
 
 def test_a_time_pruned_trial_is_never_on_the_front(capsys):
     screen = Screen(DUAL, 20, [], ["cpu"])
-    for values in ((1, 5), (4, 4), (2, 2), (3, 1), (2, 2), (3, 3)):
-        screen.finished(0, 0, complete(lae99=values[0], inference_time=values[1]))
-    screen.finished(0, 5, Verdict(Outcome.TIME_PRUNED, metrics={"lae99": 0.1, "inference_time": 0.1}))
+    found = ((1, 5), (4, 4), (2, 2), (3, 1), (2, 2), (3, 3))
+    trials = [stored(number, Outcome.COMPLETE, *values) for number, values in enumerate(found)]
+    for end in range(1, 1 + len(trials)):
+        screen.looked(trials[:end])
+    screen.looked([*trials, stored(6, Outcome.TIME_PRUNED, 0.1, 0.1)])
     screen.close()
     assert sorted(map(tuple, screen.front)) == [(1, 5), (2, 2), (2, 2), (3, 1)]
     assert "4 on the Pareto front" in screen.heartbeat()
@@ -239,7 +254,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
     for slot in range(12):
         screen.started(slot, [slot], 100)
         screen.evaluated(slot, slot, 10 * slot // 2, {"lae99": 0.25})
-    screen.counted({outcome: 3 for outcome in Outcome}, elsewhere=0)
+    screen.looked([stored(number, outcome, 0.5) for number, outcome in enumerate(3 * list(Outcome))])
     lines = list(screen._lines())
     screen.bars.draw(lines)
     emit("a line {among} others")
