@@ -29,7 +29,8 @@ from codes.storage.mounts import refuse_network
 
 ROLE = "codes"
 LOOPBACK = "127.0.0.1"
-SOCKET_PATH_LIMIT = 107  # bytes, of the longest Unix socket address
+SOCKET_PATH_LIMIT = 103  # bytes, of the longest Unix socket address on macOS; Linux has room for four more
+PROCESSES = Path("/proc")  # of Linux
 PATIENCE = 60.0  # seconds for a server to start, recover or stop
 POLL = 0.05  # seconds
 DYING = "postgres"  # what is left of the command line of a server that has been killed, as long as it holds its port
@@ -261,16 +262,16 @@ def _process(pid: int) -> tuple[str, str]:
 
     One that is about to end has no command line any more: of that the name of its program.
     """
-    if Path("/proc/self/stat").exists():
+    if (PROCESSES / "self/stat").exists():
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            program, _, fields = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
+            words = (PROCESSES / f"{pid}/cmdline").read_bytes().split(b"\0")
+            program, _, fields = (PROCESSES / f"{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
         except (FileNotFoundError, ProcessLookupError):
             return "", ""
         return fields[:1], " ".join(map(os.fsdecode, words)) or program
-    told = subprocess.run(
-        ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    # One -o for each column: on macOS all that follows the first = of a word is that column's heading.
+    ps = ["ps", "-ww", "-o", "stat=", "-o", "args=", "-p", str(pid)]
+    told = subprocess.run(ps, capture_output=True, text=True, check=False)
     state, _, command = told.stdout.strip().partition(" ")
     return state[:1], command
 

@@ -18,7 +18,7 @@ from codes.storage import binaries as programs
 from codes.storage import opened, serving
 from tests.command import ROOT
 from tests.storage import clients
-from tests.storage.conftest import copy, local_config, postmaster, server_of
+from tests.storage.conftest import copy, lasting_port, local_config, postmaster, server_of
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="runs the server as somebody else, as only root must")
 
@@ -136,15 +136,40 @@ def test_keep_running(fresh):
     assert postmaster(fresh) is None
 
 
+def test_a_system_without_proc(fresh, tmp_path, monkeypatch):
+    """As macOS, whose `ps` takes all behind the first = of a word for the heading of one column."""
+    ps = tmp_path / "ps"
+    ps.write_text(f'#!/bin/sh\ncase "$*" in *=,*) echo "a heading\nSs"; exit;; esac\nexec {shutil.which("ps")} "$@"\n')
+    ps.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("codes.storage.server.PROCESSES", tmp_path)
+    with opened(fresh):
+        server = postmaster(fresh)
+        with opened(fresh):
+            assert postmaster(fresh) == server
+    assert postmaster(fresh) is None
+
+
 @pytest.mark.parametrize("name", ["x" * 100, "a, b", 'it\'s "odd" $HOME ü'])
 def test_long_and_odd_folders(template, open_folder, name):
-    """A socket's address has 107 bytes at most, and no comma: without one there is the loopback."""
+    """A socket's address has 103 bytes at most on every system, and no comma: without one there is the loopback."""
     folder = open_folder / name
     copy(template, folder)
     config = replace(local_config(template), data_dir=str(folder))
     with opened(config):
         host = server_of(config).connection()["host"]
         assert host == (str(folder / "data") if "odd" in name else "127.0.0.1")
+
+
+def test_an_address_that_only_linux_has_room_for(template, open_folder):
+    """PostgreSQL starts on macOS too: no socket has an address of 104 bytes."""
+    port = lasting_port()
+    folder = open_folder / "".ljust(103 - len(str(open_folder / f"data/.s.PGSQL.{port}")), "y")
+    copy(template, folder)
+    config = replace(local_config(folder), port=port)
+    with opened(config):
+        assert len(str(folder / f"data/.s.PGSQL.{port}")) == 104
+        assert server_of(config).connection()["host"] == "127.0.0.1"
 
 
 def test_a_port_in_use(fresh):
