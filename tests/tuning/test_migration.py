@@ -103,7 +103,7 @@ def test_a_genetic_algorithm_goes_on_after_a_migration(tmp_path):
     layers=st.tuples(st.integers(1, 3), st.integers(4, 9)),
     removed=st.sets(st.sampled_from(["momentum", "loss", "scheduler", "beta"])),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_migrated_trial_has_the_config_that_it_was_trained_with(low, high, is_log, choices, layers, removed):
     """... and fits the new search space, whatever became of that; every trial is taken over or left out."""
     stored, trials = sampled()

@@ -290,7 +290,7 @@ def trials_of(config, sampler, seed, number):
         study.tell(trial, value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(drawn=spaces(), sampler=st.sampled_from(list(SAMPLERS)), seed=st.integers(0, 2**31 - 1))
 def test_over_random_spaces_only_active_legal_values_are_sampled(base, drawn, sampler, seed):
     space, conditions = drawn
@@ -315,7 +315,7 @@ WILD |= st.lists(WILD, max_size=2)
 COMBINED = "surrogate.momentum: must be greater than 0 with surrogate.scheduler=schedulefree"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=spaces(), changes=st.lists(st.tuples(st.integers(0, 99), WILD), max_size=2), seed=st.integers(0, 99))
 def test_whatever_a_space_says_no_invalid_config_is_trained(base, drawn, changes, seed):
     """With some fields set to anything it is refused, or all its trials pass the check that a training begins with."""
