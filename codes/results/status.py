@@ -29,7 +29,7 @@ WRONG = {Outcome.CRASHED, Outcome.FAILED, Outcome.OUT_OF_MEMORY}
 class Status:
     """One study; ``slots`` are those of the coordinators that live, ``seconds_left`` is None without any.
 
-    ``silent`` coordinators are of other hosts: whether they live only their next heartbeats would tell.
+    ``silent`` coordinators are of other hosts or accounts: whether they live only their next heartbeats would tell.
     """
 
     name: str

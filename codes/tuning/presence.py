@@ -1,8 +1,9 @@
 """Which coordinators of a study live: each keeps an entry in the study, so that the trials of a dead one are found.
 
-A coordinator of this host and boot is alive as long as its process is. One of another host (or container) is alive as
-long as its heartbeat changes, seen from here on a monotonic clock: clocks of hosts differ and are set back. Names of
-hosts say nothing, two may have the same. Where no other host can use the storage, another boot is an earlier one.
+A coordinator of this host, boot and account is alive as long as its process is. Another one (also of a container, and
+every one on a system without ``/proc``) is alive as long as its heartbeat changes, seen from here on a monotonic clock:
+clocks of hosts differ and are set back. Names of hosts say nothing, two may have the same. Where no other host can use
+the storage, another boot is an earlier one.
 """
 
 import os
@@ -17,7 +18,8 @@ import optuna
 
 PREFIX = "coordinator:"  # of the study's user attributes
 BEAT = 20.0  # seconds between two heartbeats
-GRACE = 120.0  # seconds without one after which a coordinator of another host counts as dead
+GRACE = 120.0  # seconds without one after which a coordinator whose process is not seen from here counts as dead
+BOOT = "/proc/sys/kernel/random/boot_id"
 LOOK = 0.5  # seconds between two looks for one
 
 
@@ -54,7 +56,7 @@ class Presence:
         return [name for name, entry in self._entered().items() if self._lives(name, entry)]
 
     def doubtful(self) -> list[str]:
-        """Those of other hosts that have been silent since this one looks: it shows within ``GRACE`` who lives."""
+        """Those judged by heartbeats, and silent since this one looks: it shows within ``GRACE`` who lives."""
         return [name for name in self.others() if name in self.seen and name not in self.heard]
 
     def wait_for_signs(self, tell: Callable[[str], None]) -> None:
@@ -106,21 +108,24 @@ class Presence:
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    boot = _read("/proc/sys/kernel/random/boot_id")
+    boot = _read(BOOT)
     start = _start_of(pid)
     return {
         "host": socket.gethostname(),
         "boot": boot,
-        "processes": _process_table(boot) if start is not None else None,
+        "processes": _process_table(boot) if boot and start is not None else None,
         "pid": pid,
         "start": start,
     }
 
 
-def _process_table(boot: str | None) -> str | None:
-    """What tells apart where a process number means the same process: the boot and, in containers, the namespace."""
+def _process_table(boot: str) -> str | None:
+    """What tells apart where a process number means the same process: the boot and, in containers, the namespace.
+
+    And the account: many clusters show each only its own processes (``hidepid``).
+    """
     try:
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {os.getuid()}"
     except OSError:
         return None
 

@@ -92,6 +92,24 @@ def test_hosts_of_one_name_do_not_take_each_other_for_dead(study, clock):
     assert presence.others() == []
 
 
+def test_accounts_do_not_take_each_other_for_dead(study, clock, monkeypatch):
+    """Where each sees its own processes only, as on clusters with ``hidepid``."""
+    presence = Presence(study, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getuid", lambda: 4711)
+        other = entered(study, pid=0)  # which no account sees
+    assert presence.others() == [other.name]
+    clock.now += GRACE
+    assert presence.others() == []
+
+
+def test_containers_without_a_boot_do_not_take_each_other_for_dead(study, monkeypatch):
+    """Sandboxes that have a ``/proc`` of their own without ``boot_id``: all their process tables have the same name."""
+    monkeypatch.setattr("codes.tuning.presence.BOOT", "/proc/sys/kernel/random/none")
+    presence, other = Presence(study), entered(study, pid=0)
+    assert presence.others() == [other.name]
+
+
 def test_signs_are_waited_for_and_the_dead_are_buried(study, monkeypatch):
     monkeypatch.setattr("codes.tuning.presence.GRACE", 1.0)
     dead, told = entered(study, **ELSEWHERE), []
