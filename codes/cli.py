@@ -65,6 +65,8 @@ def run(main: Callable[[], Any]) -> None:
 
     ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of bad input too.
     """
+    if sys.platform == "win32":  # without the locks of Unix a training fails at its end
+        sys.exit("error: Windows itself is not supported; run this in its Subsystem for Linux (WSL)")
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     logging.raiseExceptions = False  # a log file on a full disk: the error itself is told once, below
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands the exception on, so that the message is ours

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from codes import arguments, groups, resolvers, schema
+from codes import arguments, cli, groups, resolvers, schema
 from codes.errors import UserError
 from tests.command import ROOT, SMALL, run
 
@@ -241,6 +241,12 @@ def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     result = run("tune.py", *SMALL, "trials=1", "pruner=none", folder=tmp_path, prefix=closed, **ascii_only)
     assert result.returncode == 0 and (tmp_path / "outputs/tuned/robertson/MultiONet/report.html").exists()
+
+
+def test_windows_is_told_before_anything_is_done(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit, match="Windows"):
+        cli.run(lambda: pytest.fail("it ran"))
 
 
 def test_a_name_has_room_for_the_mark_of_a_backup():
