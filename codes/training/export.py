@@ -26,6 +26,7 @@ from codes.training.predictor import Predictor, load
 
 ALLOWED = 1e-5  # difference from the original, see `check`
 SIZES = tuple(itertools.product((1, 3, 200), (1, 2, 50)))  # trajectories, times: of what is compared
+EXPORTS = "2.12"  # the PyTorch from which on each family goes into its formats; into torch_export from 2.10 on
 DESCRIPTION = "codes.yaml"  # name of the description in a torch_export file, key of it in an ONNX file
 Arrays = Mapping[str, NDArray[np.float64]]
 Run = Callable[[Arrays], NDArray[np.float64]]
@@ -90,7 +91,11 @@ def export(folder: Path, name: str, path: Path | None = None) -> Exported:
             write(_traced(predictor), _description(predictor, folder), written)
         except Exception as error:  # of many kinds, by what it meets in the family
             family, reason = type(predictor.model).__name__, str(error).strip().partition("\n")[0]
-            raise UserError(f"format={name}: {family} cannot be exported: {reason}; nothing was written") from error
+            old = torch.__version__ < EXPORTS
+            advice = f"; this is PyTorch {torch.__version__}, take {EXPORTS} or newer" if old else ""
+            raise UserError(
+                f"format={name}: {family} cannot be exported: {reason}; nothing was written{advice}"
+            ) from error
         difference = check(predictor, run(written))
         written.rename(path)
     return Exported(path, _shapes(predictor), difference)

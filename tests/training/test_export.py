@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from torch.torch_version import TorchVersion
 
 from codes.data import prepare
 from codes.errors import UserError
@@ -104,6 +105,14 @@ def test_what_does_not_hold_leaves_no_file(message, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         export(tmp_path, kind)
     assert files(tmp_path) == {"config.yaml", "model.safetensors"}
+
+
+def test_an_older_pytorch_is_named_where_it_fails(tmp_path, monkeypatch):
+    saved(tmp_path, "FullyConnected")
+    monkeypatch.setitem(SURROGATES, "FullyConnected", Stubborn)
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.7.0+cpu"))
+    with pytest.raises(UserError, match=r"nothing was written; this is PyTorch 2\.7\.0\+cpu, take 2\.12 or newer"):
+        export(tmp_path, "torch_export")
 
 
 def test_noise_around_a_constant_is_no_difference(tmp_path):
