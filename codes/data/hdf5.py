@@ -182,7 +182,8 @@ def _names(name: str, key: str, labels: Sequence[str]) -> list[str]:
 
 
 def _warn_of_unknown(path: Path, file: h5py.File) -> None:
-    unknown = [key for key in file if key not in ARRAYS and key.startswith((*SPLITS, "time"))]
+    names = [key for key in file if isinstance(key, str)]  # one that is not UTF-8 is bytes
+    unknown = [name for name in names if name not in ARRAYS and name.startswith((*SPLITS, "time"))]
     if unknown:
         log.warning(f"{path}: {', '.join(unknown)} is not read; what is read is {', '.join(ARRAYS)}")
 

@@ -319,6 +319,12 @@ def test_an_array_that_is_not_read_is_told(path, caplog):
     assert message.startswith(f"{path}: test_param, train_param, val_param is not read; what is read is train, test")
 
 
+def test_a_name_that_is_not_utf8_is_nothing_of_ours(path):
+    with h5py.File(store(path, arrays()), "a") as file:
+        file[b"caf\xe9"] = 1
+    assert read_dataset(path).spec == read_spec(path)
+
+
 @pytest.mark.parametrize("dtype", ["S1", h5py.string_dtype()], ids=["fixed", "variable"])
 def test_a_label_that_is_not_utf8_is_told(path, dtype):
     store(path, arrays(), labels=np.array([b"a", b"b", b"\xe9"], dtype=dtype))
