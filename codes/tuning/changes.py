@@ -18,6 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from codes import resolvers
 from codes.bounds import key_of, leaves
 from codes.errors import UserError
 from codes.files import write_atomically
@@ -83,6 +84,7 @@ def keep_config(study: optuna.Study, config: DictConfig, folder: Path) -> None:
 
 def kept_config(study: optuna.Study, folder: Path) -> DictConfig | None:
     """What the study was started with; from the file where a study of an earlier version has nothing else."""
+    resolvers.register()  # whoever reads it may not have composed a config
     try:
         if KEPT in study.user_attrs:
             kept = OmegaConf.create(study.user_attrs[KEPT])

@@ -2,6 +2,8 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -95,3 +97,12 @@ def test_all_studies_under_outputs_and_none(tmp_path, monkeypatch):
     other.write_bytes(b"no database" * 100)
     _, study, unread = main({}, []).splitlines()
     assert "robertson_MultiONet" in study and re.match(rf"not read: storage.path {other}", unread)
+
+
+def test_a_study_whose_number_of_trials_follows_from_its_space(tmp_path):
+    folder = tmp_path / "outputs/tuned/robertson"
+    folder.mkdir(parents=True)
+    run_study(composed(folder, "trials=null", "pruner=none"), RUNNERS + "quadratic")
+    command = [sys.executable, "-m", "codes.status"]  # in a process that has composed nothing
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "robertson_MultiONet  15/15" in told.stdout, told.stderr
