@@ -168,7 +168,7 @@ class Coordinator:
                 if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                     verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
                 verdict = group[place].watch.complete(self.plan.objective.check(verdict))
-                self._settle(group[place].trial, verdict, index)
+                self._settle(group[place].trial, verdict, index, is_new=not (broken and verdict.broken))
                 self._renew_time_limit(worker, verdict)
                 broken |= verdict.broken
 
@@ -212,7 +212,8 @@ class Coordinator:
         if news is not None:
             self.screen.note(news)
 
-    def _settle(self, trial: optuna.Trial, verdict: Verdict, slot: int) -> None:
+    def _settle(self, trial: optuna.Trial, verdict: Verdict, slot: int, is_new: bool) -> None:
+        """Close ``trial``; stop where too many are invalid. Of those that its worker took with it one ``is_new``."""
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
         if not self.ledger.settle(trial, kept, self.plan.objective.told(verdict, self.plan.config.loss_cap)):
             self.screen.note(f"trial {trial.number} had been closed by another coordinator; its result is dropped")
@@ -224,7 +225,7 @@ class Coordinator:
             self.any_valid |= verdict.outcome in VALID
             if verdict.outcome in VALID:
                 self.invalid.clear()
-            elif verdict.outcome not in NO_FAULT:
+            elif verdict.outcome not in NO_FAULT and is_new:
                 self.invalid.append((trial.number, verdict))
             cause = self._cause_to_stop(verdict)
             self.change.notify_all()

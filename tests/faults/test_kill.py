@@ -306,7 +306,7 @@ def test_eight_slots_killed_again_and_again_end_with_exactly_the_valid_trials(st
 @pytest.mark.parametrize("who", ["worker", "coordinator"])
 def test_a_kill_costs_the_trials_of_the_stack_and_the_budget_stays_exact(who, start, tmp_path):
     hold(tmp_path)
-    overrides = ("trials=6", "slot.population=4", "pruner=none", "warm_start=false")
+    overrides = ("trials=12", "slot.population=12", "pruner=none", "warm_start=false")
     study = start("quadratic", *overrides)
     (worker,) = held_workers(tmp_path)
     release(tmp_path)
@@ -318,8 +318,8 @@ def test_a_kill_costs_the_trials_of_the_stack_and_the_budget_stays_exact(who, st
         study = start("quadratic", *overrides)
     _, err = finish(study)
     assert study.returncode == 0, err
-    assert outcomes(tmp_path) == {"complete": 6, "crashed": 4}
-    ends = [record_of(trial)["duration"] for trial in study_in(tmp_path).trials[:4]]
+    assert outcomes(tmp_path) == {"complete": 12, "crashed": 12}
+    ends = [record_of(trial)["duration"] for trial in study_in(tmp_path).trials[:12]]
     assert who == "coordinator" or len(set(map(round, ends))) == 1
 
 
