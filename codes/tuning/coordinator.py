@@ -11,6 +11,7 @@ from functools import partial
 import optuna
 
 from codes.errors import UserError
+from codes.files import write_atomically
 from codes.tuning.ledger import Ledger
 from codes.tuning.members import Member, Members
 from codes.tuning.models import prune_models
@@ -242,12 +243,8 @@ class Coordinator:
         return f"the study stops{why}; trial {first} {cause.outcome.value}: {cause.reason}\n{cause.traceback}".rstrip()
 
     def _write_traceback(self, number: int, text: str) -> str:
-        if not text:
-            return ""
         path = self.plan.folder / "tracebacks" / f"trial_{number}.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return str(path)
+        return str(write_atomically(path, text)) if text else ""
 
     def _give_up(self, slot: Settings, error: StartError) -> None:
         """Go on without ``slot``; without any slot there is no study."""

@@ -138,6 +138,15 @@ def test_an_error_that_no_file_takes_costs_its_trial(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_traceback_is_written_in_any_language(tmp_path):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = launch(tmp_path, "unwritable", "trials=3", "pruner=none", **ascii_only)
+    _, err = ran.communicate(timeout=60)
+    assert ran.returncode == 0, err
+    assert "5 µs" in (tmp_path / "out/tracebacks/trial_1.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_a_terminal_without_a_sign_is_no_reason_to_end(tmp_path):
     ran = launch(tmp_path, "timed", "trials=12", "pruner=none", PYTHONIOENCODING="ascii")
     out, err = ran.communicate(timeout=60)
