@@ -24,7 +24,7 @@ def like_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _enders()}
+    before = {number: signal.getsignal(number) for number in enders()}
     told: list[float] = []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -43,7 +43,8 @@ def like_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _enders() -> list[int]:
+def enders() -> list[int]:
+    """SIGTERM, and the end of the terminal unless that is ignored or there is none."""
     hangup: int | None = getattr(signal, "SIGHUP", None)  # of Unix
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
         return [signal.SIGTERM]

@@ -24,6 +24,7 @@ from codes import resolvers
 from codes.device import device_model
 from codes.errors import UserError
 from codes.memory import PeakMemory
+from codes.signals import enders
 from codes.tuning.group import Group, Runner, StackRunner, release_memory
 from codes.tuning.outcomes import Verdict
 
@@ -131,7 +132,7 @@ class Answer:
 
 def serve(connection: Connection, settings: Settings) -> None:
     """Body of a worker process; returns only when it cannot start."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the coordinator decides
+    for number in (signal.SIGINT, *enders()):  # they reach the whole group; the coordinator decides
         signal.signal(number, signal.SIG_IGN)
     _write_output_to(settings.log)
     os.environ[resolvers.DEVICE_SLOT_VARIABLE] = settings.device

@@ -323,6 +323,17 @@ def test_a_kill_costs_the_trials_of_the_stack_and_the_budget_stays_exact(who, st
     assert who == "coordinator" or len(set(map(round, ends))) == 1
 
 
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_whole_group_ends_no_worker_before_its_coordinator_says_so(signal_number, start, tmp_path):
+    hold(tmp_path, "train")
+    study = start("held_at_a_stage", "trials=2", "pruner=none")
+    (worker,) = held_workers(tmp_path)
+    os.kill(worker, signal_number)
+    hold(tmp_path)
+    finish(study)
+    assert outcomes(tmp_path) == {"complete": 2}
+
+
 def test_an_interrupt_settles_every_trial_of_the_stack(start, tmp_path):
     hold(tmp_path)
     study = start("quadratic", "trials=6", "slot.population=4", "warm_start=false")
