@@ -119,7 +119,9 @@ class Ledger:
             trial.set_user_attr(RECORD, record)
             trial.set_user_attr(OUTCOME, verdict.outcome.value)
             self._tell(trial, verdict.outcome, values)
-        except UpdateFinishedTrialError:
+        except (UpdateFinishedTrialError, ValueError):  # Optuna's tell raises either
+            if not self.study._storage.get_trial(trial._trial_id).state.is_finished():
+                raise
             return False
         return True
 
@@ -167,11 +169,16 @@ def _owner(trial: FrozenTrial) -> str:
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
-    """Outcome of a finished trial, None for one that has not ended."""
+    """Outcome of a finished trial, None for one that has not ended.
+
+    One that failed for Optuna has no result, whatever stands there: its coordinator, which was only asleep, has written
+    that just when another one closed the trial.
+    """
     if not trial.state.is_finished():
         return None
     if OUTCOME in trial.user_attrs:
-        return Outcome(trial.user_attrs[OUTCOME])
+        outcome = Outcome(trial.user_attrs[OUTCOME])
+        return Outcome.CRASHED if trial.state is TrialState.FAIL and outcome in VALID else outcome
     told_by_others = {TrialState.COMPLETE: Outcome.COMPLETE, TrialState.PRUNED: Outcome.PRUNED}
     return told_by_others.get(trial.state, Outcome.FAILED)
 

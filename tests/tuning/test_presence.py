@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 
 from codes.tuning.ledger import OUTCOME, RECORD, Ledger, outcome_of, record_of
 from codes.tuning.outcomes import Outcome, Verdict
@@ -164,3 +165,33 @@ def test_a_trial_that_another_coordinator_closed_stays_as_it_is(study, ledger_of
     here.close_dead()
     assert not away.settle(trial, Verdict(Outcome.COMPLETE), [0.5])
     assert outcome_of(study.trials[0]) is Outcome.CRASHED and here.valid() == 0
+
+
+class Meanwhile(InMemoryStorage):
+    """Lets another coordinator act once, right after a trial's outcome is written."""
+
+    def set_trial_user_attr(self, trial_id, key, value):
+        super().set_trial_user_attr(trial_id, key, value)
+        if key == OUTCOME and (act := vars(self).pop(value, None)):
+            act()
+
+
+@pytest.mark.parametrize("between", ["crashed", "complete"])  # the writes of the one that closes, or of the sleeper
+def test_two_coordinators_that_settle_one_trial_at_once_leave_it_whole(between, clock):
+    storage = Meanwhile()
+    study = optuna.create_study(storage=storage)
+    away, here = (Ledger(study, 10, who, nullcontext) for who in (entered(study, **ELSEWHERE), Presence(study, clock)))
+    trial = away.claim("cpu", "a CPU", 42)
+    here.close_dead()
+    clock.now += GRACE
+    told = []
+
+    def tell():
+        told.append(away.settle(trial, Verdict(Outcome.COMPLETE), [0.5]))
+
+    first, second = (here.close_dead, tell) if between == "crashed" else (tell, here.close_dead)
+    setattr(storage, between, second)
+    first()
+    assert not hasattr(storage, between) and len(told) == 1
+    (found,) = study.trials
+    assert here.valid() == (found.values is not None) == (outcome_of(found) is Outcome.COMPLETE)
