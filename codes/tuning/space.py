@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["float", "int", "categorical"]
 SECTION = "search_space"
+DISTRIBUTIONS = {"float": FloatDistribution, "int": IntDistribution, "categorical": CategoricalDistribution}
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,19 @@ class Parameter:
     @property
     def distribution(self) -> BaseDistribution:
         """What Optuna keeps of it with each trial."""
-        if self.kind == "categorical":
-            return CategoricalDistribution(self.choices)
-        if self.kind == "int":
-            step = 1 if self.step is None else int(self.step)
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        return DISTRIBUTIONS[self.kind](**self._values)
 
     def suggest(self, trial: "BaseTrial") -> Any:
         """Value that the sampler of ``trial`` proposes."""
+        return getattr(trial, f"suggest_{self.kind}")(self.name, **self._values)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        """Choices or range, by Optuna's names."""
         if self.kind == "categorical":
-            return trial.suggest_categorical(self.name, self.choices)
-        if self.kind == "int":
-            step = 1 if self.step is None else int(self.step)
-            return trial.suggest_int(self.name, int(self.low), int(self.high), step=step, log=self.log)
-        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+            return {"choices": self.choices}
+        step = self.step or (1 if self.kind == "int" else None)
+        return {"low": self.low, "high": self.high, "step": step, "log": self.log}
 
     def is_active(self, config: DictConfig) -> bool:
         """Whether the condition holds in ``config``, where the parents' values have been written."""
