@@ -18,10 +18,9 @@ from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import Plan, plan_study
-from codes.tuning.record import study_row
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
-from codes.tuning.summary import as_settled, closing, next_commands, opening, resume_command, write_trials
+from codes.tuning.summary import as_settled, closing, next_commands, opening, resume_command, study_row, write_trials
 from codes.tuning.warm_start import enqueue_known
 from codes.tuning.worker import Settings
 

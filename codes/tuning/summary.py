@@ -18,7 +18,7 @@ from codes.files import write_atomically
 from codes.metrics import unit_of
 from codes.tuning.changes import quoted
 from codes.tuning.front import best_trials, recommended
-from codes.tuning.ledger import Ledger, outcome_of, record_of
+from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
 from codes.tuning.models import kept_model
 from codes.tuning.objective import Objective, first_looks
 from codes.tuning.origins import origin_of
@@ -91,6 +91,21 @@ def closing(ledger: Ledger, plan: Plan) -> str:
         which = "" if number is None else f" of the {number} best" if plan.objective.is_single else " of the front"
         facts["models"] = str(plan.folder / "models" / "<trial>") + which
     return "\n" + "\n\n".join([*parts, _aligned(facts)])
+
+
+def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
+    """The study in the table of all studies of a multirun: columns and their values."""
+    trials = ledger.trials()
+    best = best_trials(trials, plan.objective)
+    values = f"front of {len(best)}"
+    if plan.objective.is_single:
+        values = f"{plan.objective.metrics[0]} {best[0].values[0]:.4g}" if best else "none"
+    return {
+        "study": plan.name,
+        "valid": f"{ledger.valid()}/{ledger.target}",
+        "best on test": values,
+        "trials": ", ".join(f"{number} {outcome.value}" for outcome, number in counts(trials).items()),
+    }
 
 
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
