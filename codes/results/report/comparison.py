@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
 from codes.metrics import accuracy_of
-from codes.results.report.findings import Findings, value_of
+from codes.results.report.findings import Findings
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
 from codes.results.report.study import in_words
 from codes.results.report.style import STAR, STUDIES, Picture, axis
@@ -40,7 +40,7 @@ def _study(found: Findings) -> tuple[str, ...]:
         return (*progress, "", "", "", "")
     metrics = found.kept.objective.metrics
     accuracy = accuracy_of(metrics)
-    known = {name: value_of(name, metrics)(chosen) for name in dict.fromkeys([accuracy, *metrics, *found.axes])}
+    known = {name: found.value(name, chosen) for name in dict.fromkeys([accuracy, *metrics, *found.axes])}
     val = found.held_out.get(accuracy)
     costs = [f"{name} {found.quantity(name, value)}" for name, value in known.items() if math.isfinite(value)]
     return (
@@ -87,8 +87,7 @@ def _cost(findings: Sequence[Findings], x: str, y: str) -> Picture:
 
 def _points(found: Findings, trials: Iterable[FrozenTrial], x: str, y: str) -> list[tuple[float, float, int]]:
     """Two metrics and the number of each trial that has both."""
-    first, second = (value_of(name, found.kept.objective.metrics) for name in (x, y))
-    points = [(first(trial), second(trial), trial.number) for trial in trials]
+    points = [(found.value(x, trial), found.value(y, trial), trial.number) for trial in trials]
     return [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import datetime
-from collections.abc import Callable, Sequence
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from codes.metrics import METRICS, unit_of
 from codes.results.opening import Kept
 from codes.results.scores import scores
 from codes.tuning.entries import read_space
-from codes.tuning.front import best_trials, recommended
+from codes.tuning.front import best_trials, metric_of, recommended
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.space import Space
@@ -89,6 +89,11 @@ class Findings:
         first, *others = self.kept.objective.metrics
         return (first, others[0]) if others else (first, COST if first != COST else "n_parameters")
 
+    def value(self, metric: str, trial: FrozenTrial) -> float:
+        """``metric`` of a complete trial; NaN where it is not known."""
+        found = metric_of(trial, metric, self.kept.objective)
+        return math.nan if found is None else found
+
     def label(self, metric: str) -> str:
         """Name of ``metric`` with its unit, for an axis."""
         unit = self.unit(metric)
@@ -123,14 +128,3 @@ def metrics_of(trial: FrozenTrial) -> dict[str, float]:
     """Every metric known of ``trial`` when it ended; those of a trial that was stopped are from before its end."""
     known: dict[str, Any] = record_of(trial).get("metrics") or {}
     return {name: float(value) for name, value in known.items()}
-
-
-def value_of(metric: str, objective_metrics: Sequence[str]) -> Callable[[FrozenTrial], float]:
-    """Function of a complete trial to its ``metric``; NaN where it is not known."""
-
-    def value(trial: FrozenTrial) -> float:
-        if metric in objective_metrics and trial.values is not None:
-            return trial.values[objective_metrics.index(metric)]
-        return metrics_of(trial).get(metric, float("nan"))
-
-    return value

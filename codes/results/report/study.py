@@ -19,6 +19,7 @@ from codes.results.report.style import COLOURS
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
 from codes.results.select import knee_stability
+from codes.tuning.front import metric_of
 from codes.tuning.ledger import record_of
 from codes.tuning.space import as_override
 from codes.tuning.summary import readable
@@ -120,11 +121,8 @@ def _found(findings: Findings) -> str:
 
 
 def _value(findings: Findings, trial: FrozenTrial, name: str) -> str:
-    objective = findings.kept.objective
-    if name in objective.metrics:
-        return findings.quantity(name, trial.values[objective.metrics.index(name)])
-    known = metrics_of(trial)
-    return findings.quantity(name, known[name]) if name in known else ""
+    value = metric_of(trial, name, findings.kept.objective)
+    return "" if value is None else findings.quantity(name, value)
 
 
 def _shown(value: object) -> str:

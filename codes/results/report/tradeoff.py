@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import plotly.graph_objects as go
 from optuna.exceptions import ExperimentalWarning
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna.visualization import plot_pareto_front
 
 from codes.metrics import direction
-from codes.results.report.findings import RUNNING, WAITING, Findings, ended_as, metrics_of, value_of
+from codes.results.report.findings import RUNNING, WAITING, Findings, ended_as, metrics_of
 from codes.results.report.style import COLOURS, FRONT, Picture, axis, counted, mark_chosen
 from codes.results.report.view import view
 
@@ -36,7 +37,7 @@ def trade_offs(findings: Findings) -> list[Picture]:
 
 def _trade_off(findings: Findings, x: str, y: str) -> Picture:
     title = f"{y} against {x}, all trials by outcome"
-    goals = {name: value_of(name, findings.kept.objective.metrics) for name in (*findings.kept.objective.metrics, y)}
+    goals = {name: partial(findings.value, name) for name in (*findings.kept.objective.metrics, y)}
     results = [trial for trial in findings.complete if all(math.isfinite(goal(trial)) for goal in goals.values())]
     if not results:
         return Picture(title, f"No trial has both {x} and {y} yet.")
