@@ -129,12 +129,9 @@ def _compare(plan: Plan, database: Database) -> Comparison | None:
 
 def _check_folder(plan: Plan, database: Database) -> None:
     """Refuse to write a study's first trial over the models of another study of its name."""
-    if any((plan.folder / "models").glob("*")):
-        raise UserError(
-            f"study {plan.name} has no trials in {database.address}, but {plan.folder / 'models'} has those of another "
-            "one: of another storage, or deleted since. Name its storage, take another tuning_id=..., or move "
-            f"{plan.folder} away"
-        )
+    models = plan.folder / "models"
+    if any(models.glob("*")):
+        raise _taken(plan, database, models)
 
 
 def _take_folder(plan: Plan, study: optuna.Study, database: Database) -> None:
@@ -151,11 +148,14 @@ def _take_folder(plan: Plan, study: optuna.Study, database: Database) -> None:
     if others:
         if is_new:
             mark.unlink(missing_ok=True)
-        raise UserError(
-            f"study {plan.name} in {database.address} cannot write into {plan.folder}, which another study has taken, "
-            "of another storage or deleted since. Name its storage, take another tuning_id=..., or, if that study is "
-            f"gone, remove {others[0]}"
-        )
+        raise _taken(plan, database, others[0])
+
+
+def _taken(plan: Plan, database: Database, sign: Path) -> UserError:
+    return UserError(
+        f"study {plan.name} in {database.address} cannot write into {plan.folder}, which another study has taken, "
+        f"of another storage or deleted since. Name its storage, take another tuning_id=..., or move {sign} away"
+    )
 
 
 def _enter(plan: Plan, database: Database, kept: DictConfig) -> Presence:
