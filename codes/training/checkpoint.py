@@ -70,15 +70,14 @@ def _put_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
 
 def determining(config: TrainConfig) -> dict[str, Any]:
     """The values that determine a training's result, by dotted key."""
-    groups = {
-        "dataset": asdict(config.dataset),
-        "surrogate": asdict(config.surrogate),
-        "trainer": asdict(config.trainer),
-        "objective": asdict(config.objective),
-    }
-    values = {f"{group}.{key}": value for group, part in groups.items() for key, value in part.items()}
-    values["seed"] = config.seed
-    return {key: value for key, value in values.items() if key not in FREE}
+    return {key: value for key, value in by_key(config).items() if key not in FREE}
+
+
+def by_key(config: TrainConfig) -> dict[str, Any]:
+    """All values of ``config`` but the device, by dotted key."""
+    groups = ("dataset", "surrogate", "trainer", "objective")
+    values = {f"{group}.{key}": value for group in groups for key, value in asdict(getattr(config, group)).items()}
+    return {**values, "seed": config.seed}
 
 
 def check_same_training(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Several trainings at once: models of one architecture as one stacked model, each trained as if it were alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter, process_time
 
@@ -19,6 +19,7 @@ from codes.surrogates.row import lay_out
 from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
 from codes.training.captured import SETTLED, Step, TrainingStep
+from codes.training.checkpoint import by_key
 from codes.training.footprint import check_fits
 from codes.training.latency import synchronize
 from codes.training.optim import Optimizer, StackedCriterion
@@ -52,9 +53,7 @@ def check_population(configs: Sequence[TrainConfig]) -> None:
 
 def shared(config: TrainConfig) -> dict[str, object]:
     """What all members must have in common, by dotted key."""
-    groups = ("dataset", "surrogate", "trainer", "objective")
-    values = {f"{group}.{key}": value for group in groups for key, value in asdict(getattr(config, group)).items()}
-    return {key: value for key, value in values.items() if key not in OF_A_MEMBER}
+    return {key: value for key, value in by_key(config).items() if key not in OF_A_MEMBER}
 
 
 def train_population(
