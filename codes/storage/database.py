@@ -20,3 +20,8 @@ class Database:
     claiming: Callable[[str], AbstractContextManager[None]]
     address: str
     of_one_host: bool = False
+
+
+def root_of(error: BaseException) -> str:
+    """The database's own words, in one line."""
+    return root_of(error.__cause__) if error.__cause__ is not None else " ".join(str(error).split())

@@ -14,7 +14,7 @@ from codes.errors import UserError
 from codes.schema import PostgresConfig, StorageConfig
 from codes.storage.claims import Claims
 from codes.storage.connect import Connect, remote
-from codes.storage.database import Database
+from codes.storage.database import Database, root_of
 from codes.storage.patience import Patience
 from codes.storage.patient import PatientStorage
 
@@ -201,12 +201,7 @@ def _named_errors(connect: Connect) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, psycopg2.Error) as error:
-        raise UserError(f"storage {connect.address()}: {_root(error)}") from error
-
-
-def _root(error: BaseException) -> str:
-    """The server's own words."""
-    return _root(error.__cause__) if error.__cause__ is not None else " ".join(str(error).split())
+        raise UserError(f"storage {connect.address()}: {root_of(error)}") from error
 
 
 def _ask_for(connect: Connect, problem: str, request: str) -> UserError:

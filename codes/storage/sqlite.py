@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError
 
 from codes.errors import UserError
 from codes.schema import FileStorageConfig
-from codes.storage.database import Database
+from codes.storage.database import Database, root_of
 from codes.storage.foreign import check_file, check_folder
 from codes.storage.lean import LeanStorage
 from codes.storage.locks import claiming, lock_path
@@ -102,7 +102,7 @@ def named_errors(path: Path) -> Iterator[Path]:
     try:
         yield path
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise UserError(f"storage.path {path}: {_root(error)}") from error
+        raise UserError(f"storage.path {path}: {root_of(error)}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -114,7 +114,3 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
-
-
-def _root(error: BaseException) -> BaseException:
-    return error if error.__cause__ is None else _root(error.__cause__)
