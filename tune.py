@@ -62,19 +62,13 @@ def prepare(config: DictConfig) -> None:
 
     check_config(settings(config))
     if isinstance(config.slot.population, int) and config.slot.population > 1:
-        check_together(config)
+        from codes.training import check_population
+
+        check_population([settings(config)])
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     config.dataset.n_parameters = load_data(dataset).spec.n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(locate(dataset))
-
-
-def check_together(config: DictConfig) -> None:
-    """Refuse trainings that cannot be one stack."""
-    from codes.training import check_population
-    from train import settings
-
-    check_population([settings(config)])
 
 
 def report(config: DictConfig, database: "Database") -> str:

@@ -19,7 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from codes import groups, secrets
 from codes.errors import StopTraining, UserError
-from codes.signals import like_ctrl_c
+from codes.signals import INTERRUPTED, like_ctrl_c
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
 OF_OMEGACONF = re.compile(r"\n    (?:full_key: (?P<key>.*)|(?:reference|object)_type=.*)")
@@ -53,7 +53,6 @@ WORDED = [  # messages of Hydra, and what a user can do about them
         r"""\1: a value with several ${ } needs quotes of its own, inside those of the shell: '\1="\2"'""",
     ),
 ]
-INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead
     "postgres_config": "storage=postgres storage.database_folder=... for a private server, "
     "storage=postgres storage.mode=remote storage.host=... storage.user=... for another; see docs/storage.md",

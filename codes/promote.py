@@ -10,15 +10,16 @@ tune.py takes to find the study. Writes conf/optimal/<dataset>/<Surrogate>.yaml,
 keeps the old one beside it. optimal=off switches such defaults off.
 """
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """Write the file; what it changes and how it came about."""
+    from codes.arguments import command_line
     from codes.bounds import key_of
-    from codes.results.opening import CONF, opened_study, split_config_dir
+    from codes.groups import CONF
+    from codes.results.opening import opened_study, split_config_dir
     from codes.results.promote import promote
     from codes.results.scores import scores
     from codes.results.select import select
@@ -34,7 +35,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     place = [] if folder is None else [f"--config-dir={folder}"]
     settled = {f"trainer.{key}": trainer[key] for key in ("epochs", "batch_size")}  # tuned, the file has it
     length = [f"{key}={value}" for key, value in settled.items() if key not in tuned]
-    train = shlex.join(["python", "train.py", *place, f"dataset={dataset}", f"surrogate={surrogate}", *length])
+    train = command_line("train.py", [*place, f"dataset={dataset}", f"surrogate={surrogate}", *length])
     rows = [(name, f"{both['test'][name]:.4g}", f"{both['val'][name]:.4g}") for name in both["test"]]
     return "\n".join(
         [
@@ -43,8 +44,8 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
             "",
             table(("", "test, chosen by it", "val, seen by no choice"), rows),
             "",
-            f"  {train}               # uses it",
-            f"  {train} optimal=off   # does not",
+            f"{train}               # uses it",
+            f"{train} optimal=off   # does not",
         ]
     )
 

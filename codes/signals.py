@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 REPEATED = 10.0  # seconds
 
 

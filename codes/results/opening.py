@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial
 
 from codes import resolvers, schema, storage
 from codes.errors import UserError
+from codes.groups import CONF
 from codes.tuning.backup import PREPARED, check_whole
 from codes.tuning.changes import STORED, kept_config
 from codes.tuning.objective import Objective, read_objective
 
-CONF = Path(__file__).parents[2] / "conf"
 CONFIG_DIR = ("--config-dir", "-cd")  # as train.py and tune.py take it
 
 

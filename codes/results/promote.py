@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial
 from codes.bounds import key_of
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.groups import CONF
 from codes.metrics import unit_of
-from codes.results.opening import CONF, Kept, compose_tune
+from codes.results.opening import Kept, compose_tune
 from codes.results.replay import trial_config
 from codes.results.scores import scores
 from codes.schema import TrainerConfig

@@ -12,6 +12,7 @@ import optuna
 
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.signals import INTERRUPTED
 from codes.tuning.ledger import Ledger
 from codes.tuning.members import Member, Members
 from codes.tuning.models import prune_models
@@ -25,7 +26,6 @@ from codes.tuning.worker import Progress, Settings
 
 FIRST_INVALID = 10  # invalid trials in a row, before any valid one, that stop a launch
 STARTS = 3  # workers of a slot, one after another, that may be killed before they are ready
-INTERRUPTED = 130  # the shell's exit code after Ctrl-C
 POLL = 1.0  # seconds between two looks at trials of other coordinators, while they fill the budget
 NO_FAULT = VALID | {Outcome.INTERRUPTED, Outcome.TIME_PRUNED}  # of these nothing is wrong with the study
 

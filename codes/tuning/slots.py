@@ -1,7 +1,6 @@
 """The coordinator's side of a device slot: which devices there are, and one process for each."""
 
 import logging
-import math
 import multiprocessing
 import signal
 import sys
@@ -126,17 +125,17 @@ class Worker:
             return False
         return True
 
-    def _receive(self, deadline: float | None = None) -> Any:
+    def _receive(self, deadline: float) -> Any:
         """Next message, or None when the process has ended; after ``deadline`` seconds of silence it is ended.
 
         Those in which this process itself was stopped (Ctrl-Z, a closed laptop) do not count: so was the worker.
         """
-        left = math.inf if deadline is None else deadline
+        left = deadline
         while not wait([self.connection, self.process.sentinel], min(left, LOOK)):
             left -= LOOK
             if left > 0:
                 continue
-            self.silent = deadline or 0
+            self.silent = deadline
             self.kill()
             return None
         try:

@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import HyperbandPruner, NopPruner
@@ -122,7 +121,7 @@ def as_settled(overrides: Sequence[str], composed: DictConfig, settled: DictConf
     kept = []
     for text in overrides:
         typed, stays = (OmegaConf.select(config, _key(text)) for config in (composed, settled))
-        kept += [text] if typed == stays or OmegaConf.is_config(stays) else _assignments({_key(text): stays})
+        kept += [text] if typed == stays or OmegaConf.is_config(stays) else [f"{_key(text)}={quoted(stays)}"]
     return kept
 
 
@@ -231,10 +230,6 @@ def _results(best: Sequence[FrozenTrial], chosen: FrozenTrial, objective: Object
 def _aligned(facts: Mapping[str, str]) -> str:
     width = max(map(len, facts)) + 2
     return "\n".join(f"{name:{width}s}{value}" for name, value in facts.items())
-
-
-def _assignments(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={quoted(value)}" for key, value in values.items()]
 
 
 def _key(override: str) -> str:
