@@ -12,7 +12,7 @@ import optuna
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler, GPSampler
 
 from codes.errors import UserError
@@ -75,6 +75,8 @@ def plan_study(config: DictConfig) -> Plan:
         check_value("keep_models", config.keep_models, int, limit_of(TuneConfig, "keep_models"))
     pruner: BasePruner = _instantiate("pruner", _plain(config, "pruner"))
     check_pruner(pruner, objective, config)
+    if isinstance(pruner, HyperbandPruner):  # else slots make its brackets, at the first report, perhaps twice
+        pruner._try_initialization(None)  # type: ignore[arg-type]  # which it does not need, as it is told max_resource
     sampler = _sampler(config, space, 0)
     _check_sampler(sampler, space, objective, config.trials)
     population = read_population(config, space, objective, sampler)

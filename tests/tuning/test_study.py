@@ -1,18 +1,23 @@
 """Studies run by this process: budgets, outcomes, slots, resumes, refusals."""
 
+import copy
 import csv
 import os
 import re
 import signal
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from codes.errors import UserError
 from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.ledger import outcome_of, record_of
+from codes.tuning.plan import plan_study
 from codes.tuning.study import run_study
 from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, outcomes, study_in
 
@@ -239,11 +244,26 @@ def test_what_cannot_work_is_refused_before_anything_is_written(rule, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_slots_that_report_first_at_once_make_no_brackets_twice(tmp_path):
+    plan = plan_study(composed(tmp_path, "pruner=hyperband", "trials=20"))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(50):
+            study = optuna.create_study(pruner=copy.deepcopy(plan.pruner))
+            trials = [study.ask() for _ in range(8)]
+            for trial in trials:
+                trial.report(1.0, plan.config.pruner.min_resource)
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(optuna.Trial.should_prune, trials))
+            list(map(optuna.Trial.should_prune, trials))
+    finally:
+        sys.setswitchinterval(before)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "random"])
 @pytest.mark.parametrize("pruner", ["hyperband", "median", "none"])
 def test_shipped_samplers_and_pruners_say_everything(sampler, pruner, tmp_path):
-    from codes.tuning.plan import plan_study
-
     plan = plan_study(composed(tmp_path, f"sampler={sampler}", f"pruner={pruner}", "trials=120"))
     assert type(plan.sampler(3)).__module__.startswith("optuna.samplers")
     assert type(plan.pruner).__module__.startswith("optuna.pruners")
