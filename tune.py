@@ -87,8 +87,8 @@ def report(config: DictConfig, database: "Database") -> str:
     if findings.chosen is not None:
         again = f"train that trial again, {exactness(findings.chosen)}, and score it on the held-out split\n"
         again += f"  {train_command(kept.folder / BEST)}\n"
-    places = ("--config-dir=", "tuning_id=", "dataset=", "storage")
-    place = [text for text in arguments.repeated(HydraConfig.get()) if text.startswith(places)]
+    places = ("--config-dir=", "experiment=", "tuning_id=", "dataset=", "storage")
+    place = [text for text in arguments.repeated(HydraConfig.get()) if text.lstrip("+").startswith(places)]
     dashboard = shlex.join(["python", "-m", "codes.dashboard", *place])
     look = f"look at it in a browser (needs the extra `dashboard`)\n  {dashboard}\n"
     lasts = config.storage.backend != "memory"

@@ -1,5 +1,6 @@
 """optuna-dashboard on a study's storage."""
 
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 
 from codes.dashboard import main
 from codes.errors import UserError
+from codes.results.opening import compose_tune
 from codes.tuning.study import run_study
-from tests.command import ROOT
+from tests.command import ROOT, SMALL, run
 from tests.tuning.studies import RUNNERS, composed, until
 
 
@@ -59,3 +61,15 @@ def test_it_serves_the_studies_of_the_storage(tmp_path):
 def test_a_port_that_is_none(tmp_path):
     with pytest.raises(UserError, match="port must be an integer from 1 to 65535, but is 'x'"):
         main({"port": "x"}, [])
+
+
+def test_what_tune_suggests_leads_to_its_study(tmp_path, monkeypatch):
+    """Also where an experiment says what it is called."""
+    file = tmp_path / "conf/experiment/own.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ntuning_id: own\n")
+    typed = ["--config-dir=conf", "+experiment=own", "trials=1", "pruner=none"]
+    ended = run("tune.py", *typed, *SMALL, folder=tmp_path)
+    (suggested,) = [line for line in ended.stdout.splitlines() if "codes.dashboard" in line]
+    monkeypatch.chdir(tmp_path)
+    assert compose_tune(shlex.split(suggested)[3:]).tuning_id == "own"
