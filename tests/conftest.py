@@ -18,6 +18,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 MEMORY, ROOM = Path("/dev/shm"), 8 * 2**30  # bytes; the tests need a fraction of it
@@ -32,3 +33,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     os.environ["TMPDIR"] = str(MEMORY)
     tempfile.tempdir = None  # to be found anew
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """One cache of generated datasets for all tests of a file."""
+    return str(tmp_path_factory.mktemp("datasets"))
