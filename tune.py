@@ -5,7 +5,7 @@
 
 import shlex
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -31,6 +31,7 @@ def main(config: DictConfig) -> dict[str, str]:
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
     check_keys(config)
+    resolve_hydra(config)
     job = HydraConfig.get()
     is_fine = config.fine is not None  # search_space=fine
     with narrow(config, prepare, arguments.typed(job)) if is_fine else nullcontext():
@@ -49,6 +50,16 @@ def main(config: DictConfig) -> dict[str, str]:
     if is_fine:
         sum_up(config)  # its ranges may have been changed
     return row
+
+
+def resolve_hydra(config: DictConfig) -> None:
+    """Put its value in the place of each ``${hydra:...}``: neither workers nor later commands are jobs of Hydra."""
+    from codes.tuning.changes import flat
+
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key, value in flat(plain).items():
+        if isinstance(value, str) and "${hydra:" in value:
+            OmegaConf.update(config, key, OmegaConf.select(config, key))
 
 
 def prepare(config: DictConfig) -> None:

@@ -62,6 +62,15 @@ def test_what_was_typed_keeps_its_interpolations():
     assert arguments.typed(config.hydra) == overrides and config.surrogate.trunk_hidden_layers > 0
 
 
+def test_a_study_may_look_at_its_job(tmp_path):
+    typed = ['dataset.data_dir="${hydra:runtime.cwd}/data"', "trials=1", "pruner=none", *SMALL]
+    result = run("tune.py", *typed, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("data/robertson_*.h5"))
+    again = run("tune.py", *typed, "trials=2", "on_config_change=abort", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
     ascii_only = {"PYTHONIOENCODING": "ascii", "CODES_DATA_DIR": data_dir}
     result = run("train.py", *SMALL, folder=tmp_path, **ascii_only)
