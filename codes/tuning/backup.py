@@ -58,7 +58,7 @@ def back_up(study: optuna.Study, stored: DictConfig, config: DictConfig, databas
         with _opened(target, config, database) as there:
             if folder.exists() or name in optuna.get_all_study_names(there):
                 continue
-            kept = OmegaConf.merge(stored, {key: _raw(target, key) for key in NAMES})
+            kept = OmegaConf.merge(stored, OmegaConf.masked_copy(target, list(NAMES)))
             assert isinstance(kept, DictConfig)
             _copy_files(Path(config.output_dir), folder)
             copied = _create(there, name, study.directions, _attributes(study), study.get_trials(deepcopy=False))
@@ -168,11 +168,6 @@ def _moved(config: DictConfig, mark: str) -> tuple[DictConfig, list[str]]:
             moved[key] = f"{config[key]}{mark}"
             overrides.append(f"{key}={moved[key]}")
     return moved, overrides
-
-
-def _raw(config: DictConfig, key: str) -> Any:
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    return plain[key]
 
 
 @contextmanager
