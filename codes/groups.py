@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.errors import HydraException
 
 from codes.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
-NOTHING = {"null", "[]"}
 INSTEAD = {  # what is typed by who wants none
     "dataset": "choose one, a file of your own by dataset=hdf5 dataset.path=...",
     "surrogate": "choose one",
@@ -26,24 +28,37 @@ OPTIONAL = ("storage",)  # may be taken out with ~
 
 
 def refuse_none(arguments: Sequence[str]) -> None:
-    """Raise ``UserError`` for a group that is null or taken out, with what to type instead and the choices."""
+    """Raise ``UserError`` for a group that is taken out or no name, with what to type instead and the choices."""
     is_train = Path(sys.argv[0]).name == "train.py"
     for argument in arguments:
         key, _, value = argument.partition("=")
         group = key.lstrip("~+").partition("@")[0]
-        if key.startswith("~") and group in INSTEAD and group not in OPTIONAL:
-            problem = "cannot be taken out"
-        elif NOTHING & set(value.split(",")):
-            problem = f"cannot be {value}"
-        else:
-            continue
         choices = _choices(group, arguments)
         if not choices and not group.startswith("hydra/"):
             continue  # no group
+        if key.startswith("~"):
+            if group not in INSTEAD or group in OPTIONAL:
+                continue
+            problem = "cannot be taken out"
+        elif _has_names(argument):
+            continue
+        else:
+            problem = f"cannot be {value}"
         if is_train and group in ONLY_TUNE:
             raise UserError(f"{group}: {problem}; leave it out, train.py has no {group}")
         instead = INSTEAD.get(group, "leave it out")
         raise UserError(f"{group}: {problem}; {instead}" + (f" (choices: {', '.join(choices)})" if choices else ""))
+
+
+def _has_names(argument: str) -> bool:
+    """Whether a group is given one choice or several, by name, or what Hydra cannot read, which it says itself."""
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException:
+        return True
+    given = value.list if isinstance(value, ChoiceSweep) else [value]
+    names = [name for entry in given for name in (entry if isinstance(entry, list) and entry else [entry])]
+    return all(isinstance(name, str | QuotedString) for name in names)
 
 
 def _choices(group: str, arguments: Sequence[str]) -> list[str]:

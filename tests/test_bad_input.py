@@ -100,7 +100,7 @@ def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, dat
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
 
 
-@pytest.mark.parametrize("argument", ["{}=null", "+{}=null", "{}@x=[]", "{}=x,null", "~{}", "~{}=x"])
+@pytest.mark.parametrize("argument", ["{}=null", "+{}=null", "{}@x=[]", "{}=x,null", "{}=0", "{}=[1]", "~{}", "~{}=x"])
 @pytest.mark.parametrize("group", groups.INSTEAD)
 def test_groups_need_a_choice(group, argument, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tune.py"])

@@ -186,6 +186,7 @@ REFUSED = {
     "trainer.epochs=8, trainer.evaluate_every=10 and pruner.min_resource=8": ("trainer.epochs=8", None),
     "before the last epoch.*min_resource=100": ("pruner.min_resource=100", None),
     "but trials is 1; set pruner=none": ("trials=1", None),
+    r"sampler\.seed: must be an integer but got 'x'": ("sampler.seed=x", None),
 }
 
 
