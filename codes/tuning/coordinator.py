@@ -175,16 +175,16 @@ class Coordinator:
 
     def _group(self, worker: Worker) -> list[Member]:
         """The next trial, and those that train with it; none where there is nothing to do."""
-        trial = self._next(worker)
-        return [] if trial is None else self.members.with_companions(trial, worker)
+        first = self._next(worker)
+        return [] if first is None else self.members.with_companions(first, worker)
 
-    def _next(self, worker: Worker) -> optuna.Trial | None:
+    def _next(self, worker: Worker) -> Member | None:
         """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
         while self.stopping is None:
             settled = self.settled
-            trial = self.members.claim(worker)
-            if trial is not None or self.ledger.is_full():
-                return trial
+            member = self.members.claim(worker)
+            if member is not None or self.ledger.is_full():
+                return member
             with self.change:
                 news = self.change.wait_for(partial(self._has_news, settled), POLL)
             if not news:  # none of ours has ended; others may have died

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -107,7 +107,8 @@ class Ledger:
 
         What it tried waits anew if it was a queued configuration that was interrupted, or crashed for the first time;
         not while somebody claims a companion, who would be given it instead.
-        False if it was closed before, by another coordinator that took this one for dead: that stays.
+        False if it was closed before, by another coordinator that took this one for dead, and with another outcome:
+        that stays.
         """
         with self.claiming() if verdict.outcome in LOST else nullcontext():
             return self._settle(trial, verdict, values)
@@ -119,17 +120,24 @@ class Ledger:
             trial.set_user_attr(RECORD, record)
             trial.set_user_attr(OUTCOME, verdict.outcome.value)
             self._tell(trial, verdict.outcome, values)
-        except (UpdateFinishedTrialError, ValueError):  # Optuna's tell raises either
-            if not self.study._storage.get_trial(trial._trial_id).state.is_finished():
-                raise
-            return False
+        except UpdateFinishedTrialError:
+            return outcome_of(self._stored(trial)) is verdict.outcome
         return True
 
     def _tell(self, trial: Trial, outcome: Outcome, values: Sequence[float]) -> None:
+        """Raises ``UpdateFinishedTrialError`` if it was closed meanwhile."""
         state = TrialState.COMPLETE if values else STATES[outcome]
-        self.study.tell(trial, values=list(values) or None, state=state)
+        try:
+            self.study.tell(trial, values=list(values) or None, state=state)
+        except ValueError as error:
+            if not self._stored(trial).state.is_finished():
+                raise
+            raise UpdateFinishedTrialError(str(error)) from error
         if outcome in LOST:
-            self._queue_again(self.study._storage.get_trial(trial._trial_id), outcome)
+            self._queue_again(self._stored(trial), outcome)
+
+    def _stored(self, trial: Trial) -> FrozenTrial:
+        return self.study._storage.get_trial(trial._trial_id)
 
     def _queue_again(self, lost: FrozenTrial, outcome: Outcome) -> None:
         queued = lost.system_attrs.get("fixed_params")
@@ -153,7 +161,8 @@ class Ledger:
                     continue
                 trial = Trial(self.study, frozen._trial_id)
                 if OUTCOME in frozen.user_attrs:
-                    self._tell(trial, Outcome(frozen.user_attrs[OUTCOME]), frozen.user_attrs[RECORD]["values"])
+                    with suppress(UpdateFinishedTrialError):  # its coordinator was only asleep, and told it just now
+                        self._tell(trial, Outcome(frozen.user_attrs[OUTCOME]), frozen.user_attrs[RECORD]["values"])
                     continue
                 reason = f"its coordinator ended without closing it ({_owner(frozen)})"
                 crashed += self._settle(trial, Verdict(Outcome.CRASHED, reason))

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
+from optuna.exceptions import UpdateFinishedTrialError
 
 from codes.limits import seed_after
 from codes.tuning.ledger import Ledger
@@ -39,23 +40,30 @@ class Members:
         self.lock = threading.Lock()  # of the slots' threads: samplers are not made for them
         self.told_alone = False  # that trials cannot train together
 
-    def claim(self, worker: Worker, held: Mapping[str, Any] | None = None) -> optuna.Trial | None:
-        """A trial for ``worker``, with ``held`` one that has these values; None where there is none to be had now."""
-        with self.lock:
-            slot, config = worker.settings, self.plan.config
-            kinds = (slot.threads, config.trainer.gradients)
-            return self.ledger.claim(slot.device, worker.hardware, config.seed, held, *kinds)
+    def claim(self, worker: Worker, held: Mapping[str, Any] | None = None) -> Member | None:
+        """A trial for ``worker``, with ``held`` one that has these values; None where there is none to be had now.
 
-    def with_companions(self, trial: optuna.Trial, worker: Worker) -> list[Member]:
-        """``trial``, and those that train with it."""
-        first = self._member(trial, worker)
+        None also where another coordinator took this one for dead, and closed the trial before it was complete.
+        """
+        slot, config = worker.settings, self.plan.config
+        kinds = (slot.threads, config.trainer.gradients)
+        try:
+            with self.lock:
+                trial = self.ledger.claim(slot.device, worker.hardware, config.seed, held, *kinds)
+                return None if trial is None else self._member(trial, worker)
+        except UpdateFinishedTrialError:
+            self.note("another coordinator closed a trial of this one before it began; the next one is asked for")
+            return None
+
+    def with_companions(self, first: Member, worker: Worker) -> list[Member]:
+        """``first``, and those that train with it."""
         group = [first]
-        held = {name: value for name, value in trial.params.items() if name in self.plan.population.held}
+        held = {name: value for name, value in first.trial.params.items() if name in self.plan.population.held}
         for _ in range(self._companions(first.job, worker)):
             companion = self.claim(worker, held)
             if companion is None:
                 break
-            group.append(self._member(companion, worker))
+            group.append(companion)
         return group
 
     def _companions(self, job: Job, worker: Worker) -> int:
@@ -75,8 +83,7 @@ class Members:
         return measured.factor >= PAYS
 
     def _member(self, trial: optuna.Trial, worker: Worker) -> Member:
-        with self.lock:
-            config = self.plan.space.sample(trial, self.plan.config)
+        config = self.plan.space.sample(trial, self.plan.config)
         OmegaConf.update(config, "seed", seed_after(self.plan.config.seed, trial.number))
         job = Job(config, self.plan.folder / "models" / str(trial.number))
         objective = replace(self.plan.objective, epochs=config.trainer.epochs)  # which may be tuned

@@ -3,15 +3,19 @@
 import subprocess
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
 from codes.tuning.ledger import OUTCOME, RECORD, Ledger, outcome_of, record_of
+from codes.tuning.members import Members
 from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.plan import plan_study
 from codes.tuning.presence import GRACE, PREFIX, Presence
-from tests.tuning.studies import ELSEWHERE, entered
+from codes.tuning.worker import Settings
+from tests.tuning.studies import ELSEWHERE, composed, entered
 
 
 class Clock:
@@ -195,3 +199,74 @@ def test_two_coordinators_that_settle_one_trial_at_once_leave_it_whole(between, 
     assert not hasattr(storage, between) and len(told) == 1
     (found,) = study.trials
     assert here.valid() == (found.values is not None) == (outcome_of(found) is Outcome.COMPLETE)
+
+
+class Sleeper(optuna.samplers.RandomSampler):
+    """Calls ``asleep()``, once, while the first trial gets its second parameter."""
+
+    def __init__(self, asleep):
+        super().__init__(0)
+        self.asleep = [asleep]
+
+    def sample_independent(self, study, trial, name, distribution):
+        if len(trial.params) == 1 and self.asleep:
+            self.asleep.pop()()
+        return super().sample_independent(study, trial, name, distribution)
+
+
+def test_a_trial_that_another_coordinator_closed_before_it_began_is_replaced(study, ledger_of, clock, tmp_path):
+    away, here = ledger_of(entered(study, **ELSEWHERE)), ledger_of(Presence(study, clock))
+
+    def asleep():
+        here.close_dead()
+        clock.now += GRACE
+        here.close_dead()
+
+    study.sampler = Sleeper(asleep)
+    said, plan = [], plan_study(composed(tmp_path, whole_space=True))
+    members = Members(away, plan, None, said.append)
+    worker = SimpleNamespace(settings=Settings("cpu", 1, "", None, tmp_path, 60.0), hardware="a CPU")
+    assert members.claim(worker) is None
+    assert said == ["another coordinator closed a trial of this one before it began; the next one is asked for"]
+    (group,) = members.with_companions(members.claim(worker), worker)
+    assert group.trial.number == 1 and len(study.trials[0].params) == 1
+    assert [outcome_of(trial) for trial in study.trials] == [Outcome.CRASHED, None]
+
+
+def test_a_result_that_another_coordinator_told_meanwhile_counts(clock):
+    storage = Meanwhile()
+    study = optuna.create_study(storage=storage)
+    away, here = (Ledger(study, 10, who, nullcontext) for who in (entered(study, **ELSEWHERE), Presence(study, clock)))
+    trial = away.claim("cpu", "a CPU", 42)
+    here.close_dead()
+    clock.now += GRACE
+    storage.complete = here.close_dead
+    assert away.settle(trial, Verdict(Outcome.COMPLETE), [0.5])
+    assert study.best_value == 0.5 and here.valid() == 1
+    assert away.settle(trial, Verdict(Outcome.COMPLETE), [0.5]), "also where it could not hear that it was written"
+    assert not away.settle(trial, Verdict(Outcome.PRUNED)) and study.best_value == 0.5
+
+
+class Waker(optuna.samplers.RandomSampler):
+    """Calls what waits in ``then``, once, while a trial is told."""
+
+    def __init__(self):
+        super().__init__(0)
+        self.then = []
+
+    def after_trial(self, study, trial, state, values):
+        if self.then:
+            self.then.pop()()
+
+
+def test_a_coordinator_that_wakes_up_while_its_trial_is_closed_disturbs_nobody(study, ledger_of, clock):
+    away, here = ledger_of(entered(study, **ELSEWHERE)), ledger_of(Presence(study, clock))
+    trial = away.claim("cpu", "a CPU", 42)
+    trial.set_user_attr(RECORD, {"values": [0.5]})
+    trial.set_user_attr(OUTCOME, "complete")
+    study.sampler = Waker()
+    study.sampler.then.append(lambda: away.settle(trial, Verdict(Outcome.COMPLETE), [0.5]))
+    here.close_dead()
+    clock.now += GRACE
+    assert here.close_dead() == 0
+    assert study.best_value == 0.5 and here.valid() == 1
