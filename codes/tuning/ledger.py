@@ -100,6 +100,9 @@ class Ledger:
             own = seed_after(seed, trial.number)
             claim = Claim(self.presence.name, device, hardware, own, threads, gradients)
             trial.set_user_attr(CLAIM, asdict(claim))
+            if self.left() < 0:  # the claim broke before the trial was made, and somebody else took the last one
+                self._settle(trial, Verdict(Outcome.INTERRUPTED, "was asked for while another coordinator did so too"))
+                return None
             return trial
 
     def settle(self, trial: Trial, verdict: Verdict, values: Sequence[float] = ()) -> bool:

@@ -11,13 +11,16 @@ from functools import partial
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 import codes
 from codes.storage import opened
-from codes.tuning.ledger import counts
+from codes.tuning.ledger import Ledger, counts, outcome_of
+from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.presence import Presence
 from tests.command import ROOT, SMALL
-from tests.storage.conftest import postmaster, remote_config
+from tests.storage.conftest import administrator, postmaster, remote_config
 from tests.tuning.studies import held_workers, hold, launch, release, until
 
 pytestmark = pytest.mark.slow
@@ -122,3 +125,27 @@ def test_a_server_that_is_killed_and_started_again_loses_no_trial(foreign):
         assert len(trials) == 60
         assert all(trial.state is TrialState.COMPLETE for trial in trials)
         assert all(trial.params["x"] == trial.value == trial.user_attrs["x"] for trial in trials)
+
+
+def test_a_claim_that_breaks_in_the_middle_does_not_exceed_the_budget(foreign):
+    """As when its host is cut off for two minutes, or the server starts anew, after the trials have been counted."""
+    config = remote_config(foreign, password=foreign.connection()["password"], database=uuid.uuid4().hex)
+    with opened(config) as first, opened(config) as second, administrator(foreign) as server:
+        ledgers = []
+        for database in (first, second):
+            study = optuna.create_study(study_name="s", storage=database.storage, load_if_exists=True)
+            presence = Presence(study)
+            presence.beat()
+            ledgers.append(Ledger(study, 1, presence, partial(database.claiming, "s")))
+        others = []
+
+        def before(connection, cursor, statement, *rest):
+            if "FOR UPDATE" in statement and not others:  # a trial is about to be made
+                server.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+                others.append(ledgers[1].claim("cpu", "a CPU", 42))
+
+        sqlalchemy.event.listen(first.storage.engine, "before_cursor_execute", before)
+        assert ledgers[0].claim("cpu", "a CPU", 42) is None
+        assert ledgers[1].settle(others[0], Verdict(Outcome.COMPLETE), [0.5])
+        ended = [(trial.number, outcome_of(trial).value) for trial in ledgers[0].trials()]
+    assert ended == [(0, "complete"), (1, "interrupted")]
