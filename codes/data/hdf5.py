@@ -165,7 +165,21 @@ def _stored(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
     for key, array in stored.items():
         if not isinstance(array, h5py.Dataset) or array.shape is None:
             raise UserError(f"{path}: '{key}' is not an array")
+        _check_written(path, key, array, file)
     return stored
+
+
+def _check_written(path: Path, key: str, array: h5py.Dataset, file: h5py.File) -> None:
+    """Refuse values that are not in the file: HDF5 makes up, mostly as 0, what nobody wrote or what it does not find.
+
+    It does so without a word, and the checksum of a file says nothing about what lies elsewhere.
+    """
+    if array.is_virtual or array.external or array.file.filename != file.filename:
+        raise UserError(
+            f"{path}: '{key}' lies in other files; copy its values into this one, by codes.data.write_dataset"
+        )
+    if array.size and array.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:
+        raise UserError(f"{path}: '{key}' was not written to its end; write all {list(array.shape)} of it")
 
 
 def _names(name: str, key: str, labels: Sequence[str]) -> list[str]:

@@ -332,6 +332,54 @@ def test_a_label_that_is_not_utf8_is_told(path, dtype):
         read_dataset(path)
 
 
+def virtual(file, array):
+    layout = h5py.VirtualLayout(array.shape, array.dtype)
+    layout[:] = h5py.VirtualSource("gone.h5", "train", array.shape)
+    file.create_virtual_dataset("train", layout)
+
+
+def linked(file, array):
+    with h5py.File(f"{file.filename}.part", "w") as other:
+        other["train"] = array
+    file["train"] = h5py.ExternalLink(f"{file.filename}.part", "/train")
+
+
+def raw(file, array):
+    array.tofile(f"{file.filename}.raw")
+    parts = [(f"{file.filename}.raw", 0, h5py.h5f.UNLIMITED)]
+    file.create_dataset("train", array.shape, array.dtype, external=parts)
+
+
+@pytest.mark.parametrize("elsewhere", [virtual, linked, raw])
+def test_values_that_lie_in_other_files_are_refused(path, elsewhere):
+    given = arrays()
+    with h5py.File(store(path, {key: given[key] for key in given if key != "train"}), "a") as file:
+        elsewhere(file, given["train"])
+    for read in (read_spec, read_dataset):
+        with pytest.raises(UserError, match="'train' lies in other files; copy its values into this one"):
+            read(path)
+
+
+@pytest.mark.parametrize(("chunks", "written"), [(None, 0), (True, 0), ((1, 5, 3), 3)])
+def test_an_array_that_was_not_written_to_its_end_is_refused(path, chunks, written):
+    given = arrays()
+    train = given.pop("train")
+    with h5py.File(store(path, given), "a") as file:
+        stored = file.create_dataset("train", train.shape, train.dtype, chunks=chunks)
+        if written:
+            stored[:written] = train[:written]
+    with pytest.raises(UserError, match=r"'train' was not written to its end; write all \[4, 5, 3\] of it"):
+        read_dataset(path)
+
+
+@pytest.mark.parametrize("options", [{"chunks": (1, 2, 2)}, {"compression": "gzip"}, {"maxshape": (None, 5, 3)}])
+def test_zeros_that_were_written_are_read(path, options):
+    given = arrays() | {"val": np.zeros((2, N_TIMESTEPS, N_QUANTITIES))}
+    with h5py.File(store(path, {key: given[key] for key in given if key != "val"}), "a") as file:
+        file.create_dataset("val", data=given["val"], **options)
+    np.testing.assert_array_equal(read_dataset(path).val.trajectories, given["val"])
+
+
 def test_a_file_that_is_being_written_is_told(path):
     write_dataset(path, **arrays())
     write = "import sys, h5py; file = h5py.File(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
