@@ -132,7 +132,8 @@ class Answer:
 
 def serve(connection: Connection, settings: Settings) -> None:
     """Body of a worker process; returns only when it cannot start."""
-    for number in (signal.SIGINT, *enders()):  # they reach the whole group; the coordinator decides
+    # They reach the whole group; the coordinator decides. The last two are those of submitit, and of `sbatch --signal`.
+    for number in (signal.SIGINT, *enders(), signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     _write_output_to(settings.log)
     os.environ[resolvers.DEVICE_SLOT_VARIABLE] = settings.device

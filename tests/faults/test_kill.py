@@ -323,7 +323,7 @@ def test_a_kill_costs_the_trials_of_the_stack_and_the_budget_stays_exact(who, st
     assert who == "coordinator" or len(set(map(round, ends))) == 1
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_what_ends_the_whole_group_ends_no_worker_before_its_coordinator_says_so(signal_number, start, tmp_path):
     hold(tmp_path, "train")
     study = start("held_at_a_stage", "trials=2", "pruner=none")
