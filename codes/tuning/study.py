@@ -1,5 +1,6 @@
 """One study from its config to its table: the entry point of tuning."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,5 +143,11 @@ def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Seq
         screen.note(resume_command(overrides))
         raise
     finally:
+        ending = sys.exc_info()[1]
         screen.close()
-        write_trials(plan.folder / "trials.csv", ledger.trials(), plan.objective)
+        try:
+            write_trials(plan.folder / "trials.csv", ledger.trials(), plan.objective)
+        except OSError as error:
+            if ending is None:
+                raise
+            emit(f"trials.csv is not up to date: {error}")  # what has ended the study is told, not this

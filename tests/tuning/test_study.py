@@ -113,6 +113,13 @@ def test_ten_invalid_trials_at_the_start_stop_the_study_with_the_first_cause(tmp
     assert outcomes(tmp_path) == {"failed": 10}
 
 
+def test_what_ended_a_study_is_told_also_where_its_table_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "out/trials.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="10 invalid trials in a row"):
+        run(tmp_path, "misconfigured", "trials=20")
+    assert "trials.csv is not up to date: " in capsys.readouterr().out
+
+
 def test_max_invalid_counts_those_in_a_row_of_a_launch(tmp_path):
     with pytest.raises(UserError, match="after 4 invalid trials in a row; trial 2 out_of_memory: out of memory"):
         run(tmp_path, "in_turn", "max_invalid=3", "trials=5", "pruner=none")
