@@ -24,7 +24,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_file(path: Path, patience: float) -> None:
-    """Raise ``UserError`` if ``path`` is there and is neither empty nor Optuna's, or is of another version of Optuna.
+    """Raise ``UserError`` if ``path`` is there and is neither empty nor Optuna's, of another version, or damaged.
 
     Waits ``patience`` seconds for a writer. Where a kill has left a part of the tables, Optuna makes the others.
     """
@@ -40,6 +40,18 @@ def check_file(path: Path, patience: float) -> None:
         _check_version(path, patience)
     elif alien:
         raise UserError(f"storage.path {path}: is a database of something else, with {', '.join(sorted(alien)[:3])}")
+    _check_whole(path, patience)
+
+
+def _check_whole(path: Path, patience: float) -> None:
+    """An index that has lost entries hides trials without an error, and their numbers would be given again."""
+    with closing(_reading(path, patience)) as connection:
+        (first,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if first != "ok":
+        raise UserError(
+            f"storage.path {path}: is damaged ({first}), as a copy is that was made while a study wrote; put back a "
+            f"copy that is whole, or save what is left: sqlite3 {path.name} .recover | sqlite3 saved.db"
+        )
 
 
 def _check_version(path: Path, patience: float) -> None:

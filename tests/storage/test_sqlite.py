@@ -74,6 +74,23 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: 5 * 4096])
 
 
+def mixed(path):
+    """Pages of two moments, as in a copy that was made while a study wrote: an index lacks the later trials."""
+    with opened(FileStorageConfig("sqlite", str(path))) as database:
+        study = optuna.create_study(storage=database.storage)
+        study.ask()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            index = "SELECT rootpage FROM sqlite_master WHERE name = 'ix_trials_study_id'"
+            ((number,),) = connection.execute(index)
+        page = slice((number - 1) * 4096, number * 4096)
+        early = path.read_bytes()[page]
+        study.ask()
+    late = bytearray(path.read_bytes())
+    late[page] = early
+    path.write_bytes(late)
+
+
 OTHERS = {
     text: "is not a database",
     one_line: "is not a database",
@@ -81,6 +98,7 @@ OTHERS = {
     patients: "is a database of something else, with studies",
     older: "no longer compatible",
     cut: "database disk image is malformed",
+    mixed: r"is damaged \(row 2 missing from index ix_trials_study_id\)",
 }
 
 
