@@ -45,8 +45,7 @@ def measure_latency(
     """
     longest = min(LONGEST_SECONDS, longest)
     with host_lock(), inference(model), divergence():
-        for _ in range(WARM_UP_CALLS):
-            _time_prediction(model, split, t)
+        _warm_up(model, split, t)
         seconds: list[float] = []
         while len(seconds) < repeats and (len(seconds) < FEWEST_REPEATS or sum(seconds) < longest):
             seconds.append(_time_prediction(model, split, t))
@@ -58,21 +57,26 @@ def time_in_turn(
 ) -> list[list[float]]:
     """Seconds of each of ``calls`` (model, split, times) in each of ``rounds``, each round in another random order.
 
-    What slows the machine down for a while so falls on all alike, and values of one round are pairs. After warm-up,
-    synchronised, one measurement at a time on this host.
+    What slows the machine down for a while so falls on all alike, and values of one round are pairs. Each comes after
+    warm-up, for the one before has left its own data in the caches; synchronised, one measurement at a time on this
+    host.
     """
     order, draw = list(range(len(calls))), random.Random(seed)
     seconds: list[list[float]] = [[] for _ in calls]
     with host_lock(), ExitStack() as modes, divergence():
         for call in calls:
             modes.enter_context(inference(call[0]))
-            for _ in range(WARM_UP_CALLS):
-                _time_prediction(*call)
         for _ in range(rounds):
             draw.shuffle(order)
             for index in order:
+                _warm_up(*calls[index])
                 seconds[index].append(_time_prediction(*calls[index]))
     return seconds
+
+
+def _warm_up(model: nn.Module, split: TensorSplit, t: Tensor) -> None:
+    for _ in range(WARM_UP_CALLS):
+        _time_prediction(model, split, t)
 
 
 def _time_prediction(model: nn.Module, split: TensorSplit, t: Tensor) -> float:

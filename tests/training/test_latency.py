@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from codes.training import latency, train
-from codes.training.latency import FEWEST_REPEATS, host_lock, measure_latency
+from codes.training.latency import FEWEST_REPEATS, WARM_UP_CALLS, host_lock, measure_latency, time_in_turn
 from tests.training import example
 
 
@@ -48,6 +48,28 @@ def test_it_takes_a_small_share_of_a_training_unless_the_inference_time_is_sough
     few, many = ["trainer.latency_repeats=20"], ["trainer.latency_repeats=20", "objective=dual"]
     results = [train(example.config("MultiONet", *changes), example.data(), "cpu") for changes in (few, many)]
     assert [result.latency.repeats for result in results] == [FEWEST_REPEATS, 20]
+
+
+class Noted(Counted):
+    def __init__(self, name, notes):
+        super().__init__()
+        self.name, self.notes = name, notes
+
+    def forward(self, x0, t, p=None):
+        self.notes.append(self.name)
+        return super().forward(x0, t, p)
+
+
+def test_in_turn_each_model_is_warmed_up_anew_for_it_finds_the_caches_full_of_another_one():
+    data, notes = example.data(), []
+    calls = [(Noted(name, notes), data.test, data.t) for name in "abc"]
+    seconds = time_in_turn(calls, rounds=5)
+    assert [len(times) for times in seconds] == [5, 5, 5]
+    in_a_row = WARM_UP_CALLS + 1  # one of them is timed
+    turns = [notes[start : start + in_a_row] for start in range(0, len(notes), in_a_row)]
+    assert all(len(turn) == in_a_row and len(set(turn)) == 1 for turn in turns)
+    assert all({turn[0] for turn in turns[start : start + 3]} == set("abc") for start in range(0, 15, 3))
+    assert len(turns) == 15
 
 
 def hold(path, pipe):
