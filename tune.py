@@ -68,6 +68,9 @@ def prepare(config: DictConfig) -> None:
     It is loaded as a training loads it, which looks at every value. Conditions may look at its parameters. A file of
     the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
     """
+    import torch
+
+    from codes import surrogates
     from codes.data import file_content, load_data, locate
     from train import settings
 
@@ -77,7 +80,10 @@ def prepare(config: DictConfig) -> None:
 
         check_population([settings(config)])
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    config.dataset.n_parameters = load_data(dataset).spec.n_parameters
+    spec = load_data(dataset).spec
+    with torch.device("meta"):  # takes no memory
+        surrogates.build(settings(config).surrogate, spec)
+    config.dataset.n_parameters = spec.n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(locate(dataset))
 

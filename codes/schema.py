@@ -16,6 +16,9 @@ from codes.limits import COUNT, NOT_NEGATIVE, PORT, POSITIVE, SEED, Limit, limit
 Activation = Literal[
     "CELU", "ELU", "GELU", "LeakyReLU", "Mish", "PReLU", "ReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Tanh"
 ]
+# The check of memory makes the layers of larger networks for minutes, and cannot count their bytes.
+LAYERS, WIDTH = Limit(1, 1000), Limit(1, 10**6)
+LARGEST = 1e30  # which float32 holds, also multiplied
 Metric = Literal["lae99", "mlae", "mae", "mse", "inference_time", "train_time", "n_parameters"]
 
 
@@ -65,8 +68,8 @@ class SurrogateConfig:
 
     name: str = MISSING
     activation: Activation = MISSING
-    learning_rate: float = limited(POSITIVE)
-    regularization_factor: float = limited(NOT_NEGATIVE)  # weight decay
+    learning_rate: float = limited(Limit(0, LARGEST, above=True))
+    regularization_factor: float = limited(Limit(0, LARGEST))  # weight decay
     optimizer: Literal["adamw", "sgd"] = MISSING
     momentum: float = limited(Limit(0, 1, below=True))  # sgd
     scheduler: Literal["schedulefree", "cosine", "poly"] = MISSING
@@ -78,26 +81,26 @@ class SurrogateConfig:
 
 @dataclass
 class MultiONetConfig(SurrogateConfig):
-    branch_hidden_layers: int = limited(COUNT)
-    trunk_hidden_layers: int = limited(COUNT)
-    hidden_size: int = limited(COUNT)
-    output_factor: int = limited(COUNT)  # terms of the scalar product of each quantity
+    branch_hidden_layers: int = limited(LAYERS)
+    trunk_hidden_layers: int = limited(LAYERS)
+    hidden_size: int = limited(WIDTH)
+    output_factor: int = limited(WIDTH)  # terms of the scalar product of each quantity
     params_branch: bool = MISSING  # parameters enter the branch net, otherwise the trunk net
 
 
 @dataclass
 class FullyConnectedConfig(SurrogateConfig):
-    hidden_size: int = limited(COUNT)
-    num_hidden_layers: int = limited(COUNT)
+    hidden_size: int = limited(WIDTH)
+    num_hidden_layers: int = limited(LAYERS)
 
 
 @dataclass
 class LatentConfig(SurrogateConfig):
     """Encoder and decoder, and the weights of the loss terms that both latent families add."""
 
-    latent_features: int = limited(COUNT)
-    coder_layers: int = limited(COUNT)
-    coder_width: int = limited(COUNT)
+    latent_features: int = limited(WIDTH)
+    coder_layers: int = limited(LAYERS)
+    coder_width: int = limited(WIDTH)
     identity_weight: float = limited(NOT_NEGATIVE)  # decode(encode(x0)) against x0
     derivative_weight: float = limited(NOT_NEGATIVE)  # first time derivative
     curvature_weight: float = limited(NOT_NEGATIVE)  # second time derivative
@@ -105,17 +108,17 @@ class LatentConfig(SurrogateConfig):
 
 @dataclass
 class LatentPolyConfig(LatentConfig):
-    degree: int = limited(COUNT)
+    degree: int = limited(Limit(1, 100))
     basis: Literal["chebyshev", "powers"] = MISSING
     coeff_network: bool = MISSING  # parameters set the coefficients, otherwise they enter the encoder
-    coeff_width: int = limited(COUNT)
-    coeff_layers: int = limited(COUNT)
+    coeff_width: int = limited(WIDTH)
+    coeff_layers: int = limited(LAYERS)
 
 
 @dataclass
 class LatentNeuralODEConfig(LatentConfig):
-    ode_layers: int = limited(COUNT)
-    ode_width: int = limited(COUNT)
+    ode_layers: int = limited(LAYERS)
+    ode_width: int = limited(WIDTH)
     ode_tanh_reg: bool = MISSING  # right-hand side is scale * tanh(network), bounded
     encode_params: bool = MISSING  # parameters enter the encoder, otherwise the right-hand side
     rtol: float = limited(POSITIVE)

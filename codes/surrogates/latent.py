@@ -68,7 +68,10 @@ class LatentSurrogate(Surrogate):
         super().__init__(config, spec)
         for order, key in enumerate(("derivative_weight", "curvature_weight"), start=1):
             if getattr(config, key) and spec.n_timesteps <= order:
-                raise UserError(f"surrogate.{key}: must be 0 for a dataset of {spec.n_timesteps} timesteps")
+                raise UserError(
+                    f"surrogate.{key}: must be 0 for a dataset of {spec.n_timesteps} timesteps "
+                    f"but got {getattr(config, key)}"
+                )
         self.encode_params = encode_params
         self.weights = [config.derivative_weight, config.curvature_weight]  # up to the last that is not 0
         while self.weights and not self.weights[-1]:
