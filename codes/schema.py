@@ -141,7 +141,7 @@ class TrainerConfig:
     check_memory: bool = True  # a training that would need more than there is ends before it starts
     # auto: of large layers in bfloat16 where the CPU has it, but for the last quarter
     gradients: Literal["auto", "float32"] = "float32"  # as configs of before the key meant
-    threads: Optional[int] = limited(COUNT, None)  # CPU threads; null: PyTorch's choice
+    threads: Optional[int] = limited(Limit(1, 1024), None)  # CPU threads; null: PyTorch's choice
 
 
 @dataclass

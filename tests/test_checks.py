@@ -54,6 +54,7 @@ def changed(**values):
         ("trainer__checkpoint_every", -1),
         ("trainer__latency_repeats", 0),
         ("trainer__threads", 0),
+        ("trainer__threads", 100_000),
         ("seed", -1),
     ],
 )
