@@ -126,8 +126,8 @@ def as_settled(overrides: Sequence[str], composed: DictConfig, settled: DictConf
 
 
 def fine_command(plan: Plan, overrides: Sequence[str]) -> str:
-    """The fine stage around the best of this study."""
-    own = {"search_space", "study_name", "output_dir", "trials"}
+    """The fine stage around the best of this study: a study of its own, not to be overwritten because this one was."""
+    own = {"search_space", "study_name", "output_dir", "trials", "on_config_change"}
     kept = [text for text in overrides if _key(text).split(".")[0] not in own]
     other = [] if plan.name == f"{plan.config.tuning_id}_{plan.config.surrogate.name}" else [f"fine.study={plan.name}"]
     return arguments.command_line("tune.py", [*kept, "search_space=fine", *other])

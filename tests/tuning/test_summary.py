@@ -97,6 +97,12 @@ def test_without_a_result_there_is_none_to_show(dual):
     assert "refine around the knee of the front" in next_commands(ledger, plan, [])
 
 
+def test_what_overwrote_a_study_is_not_suggested_again(dual):
+    plan, ledger = dual
+    text = next_commands(ledger, plan, ["seed=7", "on_config_change=overwrite"])
+    assert text.count("seed=7") == 2 and "search_space=fine" in text and "on_config_change" not in text
+
+
 def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     plan = plan_study(composed(tmp_path, "time_pruning=false", "devices=[cpu,cpu]", whole_space=True))
