@@ -1,5 +1,6 @@
 """Reports, looked at in a real browser."""
 
+import copy
 import datetime
 import json
 import re
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 
 from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
-from codes.results.report.comparison import costs
+from codes.results.report.comparison import comparison_page, costs
 from codes.results.report.findings import read
 from codes.results.report.history import history
 from codes.results.report.parameters import importances, slices
@@ -169,6 +170,22 @@ def test_studies_are_compared_by_their_fronts(dual, studies):
     _, front, knee, _, best = picture.figure.data
     assert list(zip(front.x, front.y, strict=True)) == [(0.1, 8.5), (0.2, 2.0), (0.4, 1.0)]
     assert (knee.text, best.text) == (("trial 1",), (f"trial {single.chosen.number}",))
+
+
+def test_studies_of_other_questions_are_not_compared_without_a_word(dual, studies):
+    with opened_study([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"]) as kept:
+        single = read(kept)
+    assert "Beware" not in comparison_page("both", [(dual, "a.html"), (single, "b.html")])
+    other = copy.deepcopy(single.kept.config)
+    other.trainer.target_percentile, other.dataset.tolerance = 50.0, 1e-9
+    page = comparison_page("both", [(dual, "a.html"), (replace(single, kept=replace(single.kept, config=other)), "b")])
+    names = dual.kept.name, single.kept.name
+    assert (
+        "dataset.tolerance is None in {}, 1e-09 in {}; trainer.target_percentile is 99 in {}, 50 in {}.".format(
+            *names, *names
+        )
+        in page
+    )
 
 
 @pytest.mark.slow

@@ -12,12 +12,15 @@ from codes.results.report.findings import Findings
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
 from codes.results.report.study import in_words
 from codes.results.report.style import STAR, STUDIES, Picture, axis
+from codes.tuning.ledger import record_of
+
+ERRORS = ("content", "url", "generate", "log10_transform", "tolerance")  # keys of dataset that say what an error is of
 
 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
     """HTML of several studies, each with the address of its own page."""
     findings = [found for found, _ in studies]
-    words = "".join(paragraph(in_words(found), "found") for found in findings)
+    words = "".join(paragraph(in_words(found), "found") for found in findings) + _beware(findings)
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
@@ -25,6 +28,29 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
         ("Pages", pages),
     ]
     return page(f"All studies of {tuning_id}", sections, words)
+
+
+def _beware(findings: Sequence[Findings]) -> str:
+    """In what the studies differ so that their errors or times cannot be compared; empty where they can."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for found in findings:
+        for key, value in _measured(found).items():
+            values.setdefault(key, {}).setdefault(value, []).append(found.kept.name)
+    differ = [
+        f"{key} is " + ", ".join(f"{value} in {' and '.join(names)}" for value, names in by_value.items())
+        for key, by_value in values.items()
+        if len(by_value) > 1
+    ]
+    return paragraph(f"Beware, these studies cannot simply be compared: {'; '.join(differ)}.") if differ else ""
+
+
+def _measured(found: Findings) -> dict[str, str]:
+    """What the errors of a study are errors of, and on what its times were taken, as far as it is known."""
+    config = found.kept.config
+    facts = {f"dataset.{key}": str(config.dataset.get(key))[:80] for key in ERRORS}
+    facts["trainer.target_percentile"] = f"{config.trainer.target_percentile:g}"
+    hardware = record_of(found.chosen).get("hardware") if found.chosen else None
+    return {**facts, "the device": hardware} if hardware else facts
 
 
 def _studies(findings: Sequence[Findings]) -> str:
