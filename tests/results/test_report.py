@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import optuna
 import pytest
 from omegaconf import OmegaConf
 
@@ -15,7 +16,7 @@ from codes.results.opening import compose_tune, opened_study
 from codes.results.report import write_report, write_reports
 from codes.results.report.comparison import comparison_page, costs
 from codes.results.report.findings import read
-from codes.results.report.history import history
+from codes.results.report.history import busy_seconds, history
 from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
@@ -255,3 +256,15 @@ def test_a_study_beside_another_leaves_its_page_alone(tmp_path):
         pages = write_reports(config, database)
     assert pages[-1] == tmp_path / "all/comparison.html"
     assert "Study robertson_MultiONet" in (tmp_path / "all/report.html").read_text()
+
+
+def test_time_does_not_run_back_where_the_clock_was_set_back():
+    begin = datetime.datetime(2026, 1, 1, 10)
+    minutes = [(0, 4), (5, -50), (-49, -40), (8, 10)]  # from begin, of the start and the end of each trial
+    trials = []
+    for pair in minutes:
+        trial = optuna.trial.create_trial(value=1.0)
+        trial.datetime_start, trial.datetime_complete = (begin + datetime.timedelta(minutes=number) for number in pair)
+        trials.append(trial)
+    clock = busy_seconds(trials, begin)
+    assert [clock(begin + datetime.timedelta(minutes=number)) / 60 for number in (-40, 4, 6, 10)] == [9, 13, 13, 15]

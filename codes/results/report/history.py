@@ -81,14 +81,17 @@ def _progress(findings: Findings, trials: Sequence[FrozenTrial]) -> go.Figure:
 
 
 def busy_seconds(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callable[[datetime.datetime], float]:
-    """A clock that stands still while no trial runs: seconds that it had counted at a time."""
+    """A clock that stands still while no trial runs: seconds that it had counted at a time.
+
+    A trial during which the system's clock stepped back ends, for this one, when it began.
+    """
     spans: list[tuple[datetime.datetime, datetime.datetime]] = []
     started = (trial for trial in trials if trial.datetime_start is not None)
     for start, end in sorted((trial.datetime_start or now, trial.datetime_complete or now) for trial in started):
         if spans and start <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(end, spans[-1][1])
         else:
-            spans.append((start, end))
+            spans.append((start, max(start, end)))
 
     def clock(moment: datetime.datetime) -> float:
         return sum((min(moment, end) - start).total_seconds() for start, end in spans if start < moment)
