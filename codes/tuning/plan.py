@@ -1,5 +1,6 @@
 """Everything about a study that can be known, and refused, before anything is written or started."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler, GPSampler
 
 from codes.errors import UserError
-from codes.limits import check_value, limit_of, seed_after
+from codes.limits import COUNT, NOT_NEGATIVE, SEED, Limit, check_value, limit_of, seed_after
 from codes.schema import TrainerConfig, TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
@@ -27,6 +28,8 @@ from codes.tuning.space import Space
 
 KINDS = {"sampler": BaseSampler, "pruner": BasePruner}
 OURS = "codes.tuning."
+TYPES = {"int": int, "float": float, "bool": bool, "str": str}  # of arguments, as Optuna's signatures have them
+LIMITS = {"seed": SEED, "n_ei_candidates": COUNT, "popsize": Limit(2), "bootstrap_count": NOT_NEGATIVE}  # of arguments
 MANY_FOR_GP = 100  # trials
 
 log = logging.getLogger(__name__)
@@ -125,7 +128,39 @@ def _sampler(config: DictConfig, space: Space, reseed: int) -> BaseSampler:
 
 def _plain(config: DictConfig, section: str) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config[section], resolve=True)
+    _check_arguments(section, plain, section)
     return plain
+
+
+def _check_arguments(section: str, plain: Mapping[str, Any], path: str) -> None:
+    """Refuse arguments of other types than Optuna's class declares, which it would find out in mid-study, or never.
+
+    What is declared as an object must be described by a mapping, whose arguments are looked at too.
+    """
+    declared = _declared(section, str(plain.get("_target_")))
+    for name, value in plain.items():
+        key, options = f"{path}.{name}", declared.get(name, "").split(" | ")
+        if isinstance(value, dict):
+            _check_arguments(section, value, key)
+        if name not in declared or (value is None and "None" in options):
+            continue
+        kinds = [TYPES[option] for option in options if option in TYPES]
+        if len(kinds) == 1:
+            check_value(key, value, kinds[0], LIMITS.get(name))
+        elif not kinds and not isinstance(value, dict):
+            raise UserError(f"{key}: must be null or a mapping, but got {value!r}")
+
+
+def _declared(section: str, target: str) -> dict[str, str]:
+    """Types of the arguments of a class of Optuna or of ours, as text; ours hand on what they do not declare."""
+    if not target.startswith((f"optuna.{section}s.", f"{OURS}{section}s.")):  # refused when it is to be made
+        return {}
+    try:
+        kind = hydra.utils.get_class(target)
+    except (HydraException, ImportError, ValueError):  # so is this
+        return {}
+    parameters = [inspect.signature(one.__init__).parameters for one in reversed(kind.__mro__)]  # type: ignore[misc]
+    return {name: inspect.formatannotation(of.annotation).strip("'") for one in parameters for name, of in one.items()}
 
 
 def _instantiate(section: str, plain: dict[str, Any], ours: Mapping[str, Any] | None = None) -> Any:

@@ -19,7 +19,7 @@ from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.plan import plan_study
 from codes.tuning.study import run_study
-from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, outcomes, study_in
+from tests.tuning.studies import ROOT, RUNNERS, composed, held_workers, hold, launch, outcomes, study_in
 
 
 def run(folder, runner, *overrides, **settings):
@@ -241,6 +241,11 @@ REFUSED = {
     "pruner.max_resource: must be an integer": ["pruner.max_resource=auto"],
     "unexpected keyword argument 'foo'": ["+sampler.foo=1"],
     "os.system": ["sampler._target_=os.system"],
+    "sampler.seed: must be an integer but got 'x'": ["sampler.seed=x"],
+    "sampler.n_ei_candidates: must be at least 1 but got 0": ["sampler.n_ei_candidates=0"],
+    "sampler.popsize: must be at least 2 but got 1": ["sampler=cmaes", "sampler.popsize=1"],
+    "sampler.independent_sampler.seed: must be an": ["sampler=qmc", "sampler.independent_sampler.seed=0.5"],
+    "pruner.bootstrap_count: must be at least 0 but got -1": ["pruner.bootstrap_count=-1"],
 }
 
 
@@ -274,6 +279,22 @@ def test_shipped_samplers_and_pruners_say_everything(sampler, pruner, tmp_path):
     plan = plan_study(composed(tmp_path, f"sampler={sampler}", f"pruner={pruner}", "trials=120"))
     assert type(plan.sampler(3)).__module__.startswith("optuna.samplers")
     assert type(plan.pruner).__module__.startswith("optuna.pruners")
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(section, path.stem) for section in ("sampler", "pruner") for path in sorted((ROOT / "conf" / section).glob("*"))],
+)
+def test_arguments_of_another_type_are_refused_before_optuna_meets_them(section, name, tmp_path):
+    from codes.tuning.plan import plan_study
+
+    metrics = "objective.metrics=[mae,mse]" if name in ("dual", "pareto_halving") else "objective.metrics=[mae]"
+    config = composed(tmp_path, metrics, "pruner=none", f"{section}={name}")
+    for key in set(config[section]) - {"_target_"}:
+        bad = copy.deepcopy(config)
+        bad[section][key] = [1.5]
+        with pytest.raises(UserError, match=rf"{section}\.{key}|'{key}'"):
+            plan_study(bad)
 
 
 def test_whatever_ends_the_main_thread_settles_the_running_trial(tmp_path):
