@@ -119,7 +119,6 @@ def _sampler(config: DictConfig, space: Space, reseed: int) -> BaseSampler:
     plain = _plain(config, "sampler")
     random: Any = plain.get("independent_sampler") or plain
     if random.get("seed") is not None:
-        check_value("sampler.seed", random["seed"], int, limit_of(TuneConfig, "seed"))
         random["seed"] = seed_after(random["seed"], reseed)
     ours = {"space": space, "config": config} if str(plain.get("_target_")).startswith(f"{OURS}samplers.") else {}
     sampler: BaseSampler = _instantiate("sampler", plain, ours)
