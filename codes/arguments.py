@@ -29,9 +29,12 @@ def repeated(hydra: Any) -> list[str]:
 
 
 def script(name: str) -> str:
-    """Where ``train.py`` or ``tune.py`` is, seen from here, as the one of both that runs was called."""
+    """Where ``train.py`` or ``tune.py`` is, seen from here: beside the one that runs, else beside this package."""
     called = Path(sys.argv[0])
-    return str(called.with_name(name)) if called.name in ("train.py", "tune.py") else name
+    if called.name in ("train.py", "tune.py"):
+        return str(called.with_name(name))
+    there = Path(__file__).resolve().parents[1] / name
+    return name if there == Path(name).resolve() or not there.exists() else str(there)
 
 
 def command_line(name: str, arguments: Sequence[str]) -> str:

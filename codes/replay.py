@@ -2,8 +2,10 @@
 
     python -m codes.replay tuning_id=robertson surrogate=MultiONet trial=17
     python -m codes.replay tuning_id=robertson surrogate=MultiONet            # its best trial, or its knee
+    python -m codes.replay tuning_id=robertson surrogate=MultiONet pick=fastest_within=0.05
 
-Takes, besides trial=, what tune.py takes to find the study: tuning_id, surrogate, search_space=fine, storage ...
+pick= chooses as that of codes.promote does. The rest is what tune.py takes to find the study: tuning_id, surrogate,
+search_space=fine, storage ...
 The file is trial_<number>.yaml in the study's folder; the command that trains from it is printed.
 """
 
@@ -22,7 +24,9 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     with opened_study(overrides) as kept:
         trials = kept.trials()
         if values["trial"] == AUTO:
-            trial = select(kept.study)
+            trial = select(kept.study, values["pick"])
+        elif values["pick"] != AUTO:
+            raise UserError(f"trial={values['trial']} and pick={values['pick']} both choose; give one of them")
         else:
             numbered = {str(trial.number): trial for trial in trials}
             if values["trial"] not in numbered:
@@ -35,4 +39,4 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
 if __name__ == "__main__":
     from codes.results.command import run
 
-    run(__doc__, {"trial": "auto"}, main)
+    run(__doc__, {"trial": "auto", "pick": "auto"}, main)

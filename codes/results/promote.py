@@ -62,7 +62,8 @@ def _check_nothing_lost(kept: Kept, trial: FrozenTrial, conf: Path) -> None:
     if not any((folder / "dataset" / f"{name}.yaml").exists() for folder in (conf, CONF)) or name == "hdf5":
         raise UserError(
             f"dataset {name} is not one dataset: defaults are kept for a file conf/dataset/<name>.yaml; make one for "
-            "yours (docs/extending.md), and tune with dataset=<name>"
+            "yours (docs/extending.md), and tune with dataset=<name>; or train the trial as it is, from what "
+            f"python -m codes.replay trial={trial.number} writes"
         )
     searched = [] if conf == CONF else ["--config-dir", str(conf)]
     shipped: Any = OmegaConf.to_container(compose_tune([f"dataset={name}", *searched]).dataset, resolve=True)

@@ -4,7 +4,6 @@ import csv
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -74,8 +73,7 @@ def test_explore_promote_fine_promote_train(folder):
     assert len(suggested) == 5
     for line in suggested[1], suggested[3], suggested[4]:  # they know the dataset, which is in a folder of its own
         words = [sys.executable, *shlex.split(line)[1:], "trainer.epochs=1"]
-        assert Path(words[1]).name == "train.py", line
-        words[1] = str(ROOT / "train.py")
+        assert words[1] == str(ROOT / "train.py"), line  # not in this folder
         assert subprocess.run(words, cwd=folder, timeout=120).returncode == 0
     measured = module(folder, "certify", *study, "search_space=fine", "k=1", "seeds=[1,2]", "rounds=10")
     assert measured.returncode == 0, measured.stderr
@@ -104,10 +102,14 @@ def test_a_trial_is_repeated_bit_for_bit(folder):
     written = module(folder, "replay", "surrogate=FullyConnected", "dataset=tiny", f"trial={number}")
     assert written.returncode == 0, written.stderr
     path, command = written.stdout.splitlines()
+    within = "pick=most_accurate_within=1e9"
+    assert module(folder, "replay", "surrogate=FullyConnected", "dataset=tiny", within).stdout == written.stdout
+    both = module(folder, "replay", "surrogate=FullyConnected", "dataset=tiny", within, "trial=0")
+    assert both.returncode == 1 and "trial=0 and pick=most_accurate_within=1e9 both choose" in both.stderr
     best = (folder / path).with_name("best.yaml")  # which tune.py has written
     assert best.read_text() == (folder / path).read_text() and f"--config-name trial_{number}" in command
     words = shlex.split(command.replace(f"trial_{number}", "best"))
-    assert words[:2] == ["python", "train.py"]
+    assert words[:2] == ["python", str(ROOT / "train.py")]
     result = run("train.py", *words[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
     assert result.returncode == 0, result.stderr
     assert trained(folder, f"tiny_FullyConnected_{number}")["test"]["lae99"] == values[number]
@@ -150,5 +152,5 @@ def test_what_defaults_could_not_say_is_refused(folder, monkeypatch):
         with pytest.raises(UserError, match=r"dataset\.normalise=disable, which dataset=tiny does not say"):
             promote(kept, trial, folder / "mine")
         kept.config.dataset.name = "hdf5"
-        with pytest.raises(UserError, match="hdf5 is not one dataset"):
+        with pytest.raises(UserError, match=rf"hdf5 is not one dataset: .*codes\.replay trial={trial.number} writes"):
             promote(kept, trial, folder / "mine")
