@@ -287,3 +287,5 @@ def test_what_ends_the_connection_of_a_vanished_host(config):
     with connect.session("postgres") as cursor:
         cursor.execute("SHOW tcp_keepalives_idle")
         assert cursor.fetchone() == ("60",)
+        cursor.execute("SHOW tcp_user_timeout")
+        assert cursor.fetchone() == ("120000",), "also where it was sent something just before"
