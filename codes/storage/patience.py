@@ -1,6 +1,7 @@
 """Waiting for a database server that restarts or drops its connections."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 class Patience:
     """Waits for a server that is away, for at most ``seconds``; who then still asks it waits no more until it is back.
 
-    ``revive`` is called before each further attempt.
+    They count from the first failure, which takes two minutes where a network is cut without a word. ``revive`` is
+    called before each further attempt.
     """
 
     def __init__(self, seconds: float, revive: Callable[[], None]) -> None:
@@ -34,14 +36,15 @@ class Patience:
 
         It may have succeeded on the server before its connection broke: made again, it must find that out.
         """
-        end = time.monotonic() + self.seconds
+        end = math.inf
         for number in count():
             try:
                 result = attempt()
             except FAILURES as error:
                 if not is_passing(error):
                     raise
-                if self.is_exhausted or time.monotonic() > end:
+                end = min(end, time.monotonic() + self.seconds)
+                if self.is_exhausted or time.monotonic() >= end:
                     self.is_exhausted = True
                     raise
                 if number == 0:

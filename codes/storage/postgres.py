@@ -185,7 +185,7 @@ def _engine(connect: Connect, size: int, patience: float) -> sqlalchemy.Engine:
 
 def _engine_settings(connect: Connect, size: int, patience: float) -> dict[str, object]:
     """At most ``size`` connections; who waits for one waits at least as long as its holder may for the server."""
-    wait = 2 * patience + 60
+    wait = 2 * patience + 300
     return {
         "creator": connect,
         "pool_size": size,

@@ -1,6 +1,7 @@
 """PostgreSQL: somebody else's server, entered with the least rights and left in the middle of a study."""
 
 import re
+import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
@@ -279,6 +280,22 @@ def test_a_server_that_stays_away_is_waited_for_once(config):
     with pytest.raises(sqlalchemy.exc.OperationalError):
         reach()
     assert tries
+
+
+def test_the_time_to_wait_counts_from_the_first_failure(config):
+    """It takes two minutes until a call fails whose network is cut without a word."""
+    study_in(config)
+    ports, begin = [1], time.monotonic()
+    connect = Connect(config, lambda: {**remote(config), "password": config.password, "port": ports[-1]})
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=connect)
+
+    def reach():
+        while time.monotonic() <= begin + 1:
+            pass
+        engine.connect().close()
+
+    Patience(1, lambda: ports.append(config.port))(reach)
+    engine.dispose()
 
 
 def test_what_ends_the_connection_of_a_vanished_host(config):
