@@ -189,6 +189,16 @@ def test_studies_of_other_questions_are_not_compared_without_a_word(dual, studie
     )
 
 
+def test_what_no_study_beats_is_listed_by_what_it_reaches(dual):
+    first = replace(dual, trials=tuple(trials(*POINTS)))
+    other = replace(dual, kept=replace(dual.kept, name="other"), trials=tuple(trials((0.15, 3.0), (0.3, 2.0))))
+    text = comparison_page("both", [(first, "first.html"), (other, "other.html")])
+    listed = text.partition('id="within-your-limits"')[2].partition("</section>")[0]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in listed.split("<tr>")]
+    name = dual.kept.name
+    assert [row[:2] for row in rows if row] == [[name, "4"], ["other", "0"], [name, "1"], [name, "2"]]
+
+
 @pytest.mark.slow
 def test_pages_in_a_browser(studies, tmp_path):
     config = compose_tune([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"])

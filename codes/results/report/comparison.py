@@ -24,6 +24,7 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
+        ("Within your limits", "".join(_unbeaten(group, *findings[0].axes) for group in _alike(findings))),
         ("Accuracy against cost", Gallery().show(*costs(findings))),
         ("Pages", pages),
     ]
@@ -78,13 +79,32 @@ def _study(found: Findings) -> tuple[str, ...]:
     )
 
 
+def _unbeaten(findings: Sequence[Findings], x: str, y: str) -> str:
+    """The Pareto front of all studies together in two metrics, as a table; empty before there is one."""
+    points = [(point, found) for found in findings for point in _points(found, found.complete, x, y)]
+    rows, least = [], math.inf
+    for (first, second, number), study in sorted(points, key=lambda entry: entry[0]):
+        if second < least:
+            rows.append((study.kept.name, f"{number}", study.quantity(x, first), study.quantity(y, second)))
+            least = second
+    text = (
+        f"The trials of all studies that no other one beats in {x} and {y}, as measured on test. Of those whose {x} is "
+        f"within your limit the last has the least {y}; of those whose {y} is, the first has the least {x}."
+    )
+    return paragraph(text) + table(("study", "trial", x, y), rows) if rows else ""
+
+
 def costs(findings: Sequence[Findings]) -> list[Picture]:
     """Complete trials of all studies in the two metrics of the first one; one picture for each unit of those."""
-    axes = findings[0].axes
+    return [_cost(group, *findings[0].axes) for group in _alike(findings)]
+
+
+def _alike(findings: Sequence[Findings]) -> list[list[Findings]]:
+    """Studies whose metrics can be compared: those of the first one have the same units there."""
     alike: dict[tuple[str, ...], list[Findings]] = {}
     for found in findings:
-        alike.setdefault(tuple(map(found.label, axes)), []).append(found)
-    return [_cost(group, *axes) for group in alike.values()]
+        alike.setdefault(tuple(map(found.label, findings[0].axes)), []).append(found)
+    return list(alike.values())
 
 
 def _cost(findings: Sequence[Findings], x: str, y: str) -> Picture:
