@@ -196,6 +196,7 @@ def test_what_no_study_beats_is_listed_by_what_it_reaches(dual):
     listed = text.partition('id="within-your-limits"')[2].partition("</section>")[0]
     rows = [re.findall("<td>(.*?)</td>", row) for row in listed.split("<tr>")]
     name = dual.kept.name
+    assert f">{name}: LatentPoly reaches" in text and ">other: LatentPoly reaches" in text
     assert [row[:2] for row in rows if row] == [[name, "4"], ["other", "0"], [name, "1"], [name, "2"]]
 
 

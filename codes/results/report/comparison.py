@@ -20,7 +20,8 @@ ERRORS = ("content", "url", "generate", "log10_transform", "tolerance")  # keys 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
     """HTML of several studies, each with the address of its own page."""
     findings = [found for found, _ in studies]
-    words = "".join(paragraph(in_words(found), "found") for found in findings) + _beware(findings)
+    words = "".join(paragraph(f"{found.kept.name}: {in_words(found)}", "found") for found in findings)
+    words += _beware(findings)
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
