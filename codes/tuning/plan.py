@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, GPSampler
 
 from codes.errors import UserError
 from codes.limits import COUNT, NOT_NEGATIVE, SEED, Limit, check_value, limit_of, seed_after
+from codes.resolvers import device_slot
 from codes.schema import TrainerConfig, TuneConfig
 from codes.tuning.entries import read_space
 from codes.tuning.objective import Objective, check_pruner, read_objective
@@ -84,7 +85,18 @@ def plan_study(config: DictConfig) -> Plan:
     _check_sampler(sampler, space, objective, config.trials)
     population = read_population(config, space, objective, sampler)
     devices = resolve_devices(config.devices)
+    _check_device(config, devices)
     return Plan(config.study_name, config, space, objective, pruner, population, devices, Path(config.output_dir))
+
+
+def _check_device(config: DictConfig, devices: Sequence[str]) -> None:
+    """Refuse a ``device`` of the trainings that is not their slot's."""
+    of_the_slot = OmegaConf.is_interpolation(config, "device") and config.device == device_slot()
+    if not of_the_slot and {config.device} != set(devices):
+        raise UserError(
+            f"device: a trial trains on the device of its slot, {', '.join(dict.fromkeys(devices))}, but got "
+            f"{config.device!r}; leave it out, devices=[...] chooses"
+        )
 
 
 def _check_sampler(sampler: BaseSampler, space: Space, objective: Objective, trials: int) -> None:

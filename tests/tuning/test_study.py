@@ -233,6 +233,7 @@ REFUSED = {
     "keep_models: must be at least 1": ["keep_models=0"],
     "devices must have at least one entry": ["devices=[]"],
     "cuda:99": ["devices=[cpu,cuda:99]"],
+    "device: a trial trains on the device of its slot, cpu, but got 'cuda:1'": ["device=cuda:1"],
     "needs a single objective": ["objective=dual", "pruner=hyperband"],
     "cannot follow inference_time": ["objective.metrics=[inference_time]"],
     "each once": ["objective.metrics=[mse,mse]"],
