@@ -58,11 +58,10 @@ class Coordinator:
         slot's thread.
         """
         start_resource_tracker()
-        tending = threading.Thread(target=self._tend, daemon=True)
+        beside = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._tend)]
         slots = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots]
-        tending.start()
         try:
-            for thread in slots:
+            for thread in (*beside, *slots):
                 thread.start()
             self._wait()
         except BaseException:  # Ctrl-C, or whatever a launcher's handler of a signal raises
@@ -73,7 +72,9 @@ class Coordinator:
         finally:
             self.ended.set()
             self.tending_due.set()
-            tending.join()
+            for thread in beside:
+                if thread.ident is not None:
+                    thread.join()
         if self.failure is not None:
             raise self.failure
 
@@ -93,6 +94,15 @@ class Coordinator:
                 worker.kill()
             os._exit(INTERRUPTED)
 
+    def _beat(self) -> None:
+        """Say that this coordinator lives. It waits for nobody's claim: one that does looks dead to the others."""
+        block_interrupts()
+        try:
+            while not self.ended.wait(BEAT):
+                self.ledger.presence.beat()
+        except Exception as error:  # of any kind: raised again in the main thread
+            self._fail(error)
+
     def _tend(self) -> None:
         """Beside the slots, which need not wait for it: look after the models and the other coordinators."""
         block_interrupts()
@@ -105,7 +115,6 @@ class Coordinator:
                 prune_models(self.ledger, self.plan)
                 if time.monotonic() >= due:
                     due = time.monotonic() + BEAT
-                    self.ledger.presence.beat()
                     self._close_dead()
                     others = self.ledger.presence.told().values()
                     self.screen.looked(self.ledger.trials(), sum(entry.get("slots", 0) for entry in others))

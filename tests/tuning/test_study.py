@@ -15,11 +15,24 @@ import pytest
 from optuna.trial import TrialState
 
 from codes.errors import UserError
+from codes.storage.locks import claiming
 from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.plan import plan_study
+from codes.tuning.presence import PREFIX
 from codes.tuning.study import run_study
-from tests.tuning.studies import ROOT, RUNNERS, composed, held_workers, hold, launch, outcomes, study_in
+from tests.tuning.studies import (
+    ROOT,
+    RUNNERS,
+    composed,
+    held_workers,
+    hold,
+    launch,
+    outcomes,
+    release,
+    study_in,
+    until,
+)
 
 
 def run(folder, runner, *overrides, **settings):
@@ -318,3 +331,29 @@ def test_whatever_ends_the_main_thread_settles_the_running_trial(tmp_path):
         sender.join()
         signal.signal(signal.SIGUSR2, before)
     assert outcomes(tmp_path) == {"interrupted": 1}
+
+
+def test_a_coordinator_lives_visibly_while_another_one_holds_the_claim(tmp_path, monkeypatch):
+    """A claim is held for two minutes by a host that was cut off; meanwhile all that wait for it are alive."""
+    monkeypatch.setattr("codes.tuning.coordinator.BEAT", 0.05)
+    hold(tmp_path)
+    seen = []
+
+    def beats():
+        (entry,) = (entry for name, entry in study_in(tmp_path).user_attrs.items() if name.startswith(PREFIX))
+        return entry["beat"]
+
+    def other():
+        held_workers(tmp_path)
+        try:
+            with claiming(tmp_path / "study.db", "robertson_MultiONet"):
+                first = beats()
+                seen.append(until(lambda: beats() > first + 3, 20))
+        finally:
+            release(tmp_path)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    run(tmp_path, "held_before_its_result", "trials=1", "pruner=none")
+    thread.join()
+    assert seen
