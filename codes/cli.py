@@ -131,6 +131,8 @@ def explain(error: Exception) -> str | None:
         return f"{place}: is no YAML; put text with special characters in quotes"
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
         return explain(error.__cause__)
+    if isinstance(error, MemoryError):  # of NumPy, which says how much it wanted
+        return f"out of memory: {error}"
     if isinstance(error, OSError):
         path = error.filename2 or error.filename  # the second one is that which a new file was to become
         return f"{error.strerror or error}" + (f": {path}" if path else "")

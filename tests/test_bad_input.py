@@ -52,6 +52,7 @@ BAD_INPUT = [
     ("train.py", ["dataset=hdf5", "dataset.path=nowhere.h5"], ["dataset.path", "nowhere.h5"]),
     ("train.py", ["device=cuda:99"], ["cuda:99"]),
     ("train.py", ["device=gpu"], ["gpu"]),
+    ("train.py", [f"dataset.generate.n_train={10**15}"], ["error: out of memory: Unable to allocate"]),
     ("tune.py", ["surrogate=MultiOnet"], ["MultiOnet", *SURROGATE_SCHEMAS]),
     ("tune.py", ["search_space.learning_rate.low=1"], ["search_space.learning_rate", "low", "1"]),
     ("tune.py", ["search_space.learning_rate.lo=1"], ["lo", "low"]),

@@ -54,7 +54,8 @@ class Predictor:
         that of arguments and result is bounded, whatever their size.
 
         Args:
-            x0: initial states ``[B, Q]``, also none, or one ``[Q]``; NumPy array, tensor or nested list.
+            x0: states ``[B, Q]`` at the first time of the training grid, also none, or one ``[Q]``; NumPy array,
+                tensor or nested list.
             t: times ``[T]`` in any order, within the time grid of the training.
             params: parameters ``[B, P]``, or ``[P]`` for all trajectories; only for data that have them.
 
