@@ -51,14 +51,14 @@ def refuse_none(arguments: Sequence[str]) -> None:
 
 
 def _has_names(argument: str) -> bool:
-    """Whether a group is given one choice or several, by name, or what Hydra cannot read, which it says itself."""
+    """Whether a group is given choices by name, a mapping for its config, or what Hydra cannot read and says so."""
     try:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException:
         return True
     given = value.list if isinstance(value, ChoiceSweep) else [value]
     names = [name for entry in given for name in (entry if isinstance(entry, list) and entry else [entry])]
-    return all(isinstance(name, str | QuotedString) for name in names)
+    return all(isinstance(name, str | QuotedString | dict) for name in names)
 
 
 def _choices(group: str, arguments: Sequence[str]) -> list[str]:

@@ -124,6 +124,9 @@ def test_groups_that_are_left_out_are_not_null(argument):
 
 def test_null_and_a_tilde_are_for_keys():
     groups.refuse_none(["trials=null", "+trainer.threads=null", "devices=[]", "~trials", "~search_space.beta"])
+    groups.refuse_none(
+        ["search_space={hidden_size: {low: 1, high: 2}}", "surrogate=MultiONet,'LatentPoly'", "storage=["]
+    )
 
 
 PACKAGE = "the first line of that file must be `# @package _global_`"

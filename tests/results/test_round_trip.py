@@ -68,7 +68,7 @@ def test_explore_promote_fine_promote_train(folder):
     explored = yaml.safe_load(path.read_text())["surrogate"]
     assert "surrogate.hidden_size" in first.stdout and "val, seen by no choice" in first.stdout
     ended = script(folder, "tune.py", *SHORT[:-1], "search_space=fine", "trials=3", "fine.parameters=[learning_rate]")
-    printed = ended.replace("\\\n", "") + first.stdout
+    printed = (ended + first.stdout).replace("\\\n", "")
     suggested = [line.partition("#")[0] for line in printed.splitlines() if line.startswith("  python ")]
     assert len(suggested) == 5
     for line in suggested[1], suggested[3], suggested[4]:  # they know the dataset, which is in a folder of its own

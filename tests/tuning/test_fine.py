@@ -61,7 +61,7 @@ def legal(number):
     """Positive legal values of a number, with its type and limit."""
     kind, limit = number
     if kind is int:
-        values = st.integers(max(1, math.ceil(limit.low)), 10**6)
+        values = st.integers(max(1, math.ceil(limit.low)), int(min(limit.high, 10**6)))
     else:
         ends = {"exclude_min": limit.above, "exclude_max": limit.below}
         values = st.floats(max(limit.low, 1e-12), min(limit.high, 1e9), **ends)
