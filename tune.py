@@ -74,15 +74,16 @@ def prepare(config: DictConfig) -> None:
     from codes.data import file_content, load_data, locate
     from train import settings
 
-    check_config(settings(config))
+    typed = settings(config)
+    check_config(typed)
     if isinstance(config.slot.population, int) and config.slot.population > 1:
         from codes.training import check_population
 
-        check_population([settings(config)])
+        check_population([typed])
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
     spec = load_data(dataset).spec
     with torch.device("meta"):  # takes no memory
-        surrogates.build(settings(config).surrogate, spec)
+        surrogates.build(typed.surrogate, spec)
     config.dataset.n_parameters = spec.n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(locate(dataset))

@@ -30,10 +30,12 @@ OPTIONAL = ("storage",)  # may be taken out with ~
 def refuse_none(arguments: Sequence[str]) -> None:
     """Raise ``UserError`` for a group that is taken out or no name, with what to type instead and the choices."""
     is_train = Path(sys.argv[0]).name == "train.py"
+    flags, _ = get_args_parser().parse_known_args(arguments)
+    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
     for argument in arguments:
         key, _, value = argument.partition("=")
         group = key.lstrip("~+").partition("@")[0]
-        choices = _choices(group, arguments)
+        choices = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
         if not choices and not group.startswith("hydra/"):
             continue  # no group
         if key.startswith("~"):
@@ -59,9 +61,3 @@ def _has_names(argument: str) -> bool:
     given = value.list if isinstance(value, ChoiceSweep) else [value]
     names = [name for entry in given for name in (entry if isinstance(entry, list) and entry else [entry])]
     return all(isinstance(name, str | QuotedString | dict) for name in names)
-
-
-def _choices(group: str, arguments: Sequence[str]) -> list[str]:
-    flags, _ = get_args_parser().parse_known_args(arguments)
-    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

@@ -17,7 +17,7 @@ NAME_LIMIT = 63  # bytes, of a PostgreSQL identifier; a longer one is cut withou
 # A host that is cut off is noticed within two minutes by either end: here a call fails, there a lock is freed.
 KEEPALIVES = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4, "tcp_user_timeout": 120_000}
 SESSION = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4"
-UNANSWERED = "SET tcp_user_timeout = 120000"  # since PostgreSQL 12; keepalives do not count for what was sent already
+UNANSWERED = "; SET tcp_user_timeout = 120000"  # since PostgreSQL 12; keepalives do not count for what was sent already
 
 
 def remote(config: PostgresConfig) -> dict[str, Any]:
@@ -46,9 +46,7 @@ class Connect:
         self.known = {name: getattr(connection.info, name) for name in self.known}
         connection.autocommit = True  # settings that no rollback undoes
         with connection.cursor() as cursor:
-            cursor.execute(SESSION)
-            if connection.server_version >= 120_000:
-                cursor.execute(UNANSWERED)
+            cursor.execute(SESSION + (UNANSWERED if connection.server_version >= 120_000 else ""))
             if self.schema is not None:
                 cursor.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
         connection.autocommit = False

@@ -208,15 +208,22 @@ def test_an_interrupt_settles_the_running_trial_and_tells_how_to_go_on(signal_nu
     assert is_gone(worker)
 
 
+@contextmanager
+def told_to_end(start, folder, signal_number):
+    """A study that was sent a signal and has ended its worker; to settle the trial it has to wait for a writer."""
+    hold(folder)
+    study = start("held", "trials=3")
+    (worker,) = held_workers(folder)
+    with closing(sqlite3.connect(folder / "study.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        study.send_signal(signal_number)
+        until(lambda: is_gone(worker))
+        yield study
+
+
 def test_a_batch_system_may_say_it_twice(start, tmp_path):
     """Slurm does, of a job whose command is started by `srun`."""
-    hold(tmp_path)
-    study = start("held", "trials=3")
-    (worker,) = held_workers(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")  # settling the trial has to wait for this writer
-        study.send_signal(signal.SIGTERM)
-        until(lambda: is_gone(worker))
+    with told_to_end(start, tmp_path, signal.SIGTERM) as study:
         study.send_signal(signal.SIGTERM)
         study.send_signal(signal.SIGHUP)
     out, _ = finish(study)
@@ -236,13 +243,7 @@ def test_a_batch_systems_signal_to_a_worker_costs_no_trial(start, tmp_path):
 
 
 def test_a_second_ctrl_c_ends_at_once(start, tmp_path):
-    hold(tmp_path)
-    study = start("held", "trials=3")
-    (worker,) = held_workers(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")  # settling the trial has to wait for this writer
-        study.send_signal(signal.SIGINT)
-        until(lambda: is_gone(worker))
+    with told_to_end(start, tmp_path, signal.SIGINT) as study:
         study.send_signal(signal.SIGINT)
         finish(study)
     assert study.returncode == 130

@@ -180,14 +180,20 @@ class Meanwhile(InMemoryStorage):
             act()
 
 
-@pytest.mark.parametrize("between", ["crashed", "complete"])  # the writes of the one that closes, or of the sleeper
-def test_two_coordinators_that_settle_one_trial_at_once_leave_it_whole(between, clock):
+def taken_for_dead(clock):
+    """A storage, its study, a trial, the ledger of its coordinator, and that of one which takes it for dead."""
     storage = Meanwhile()
     study = optuna.create_study(storage=storage)
     away, here = (Ledger(study, 10, who, nullcontext) for who in (entered(study, **ELSEWHERE), Presence(study, clock)))
     trial = away.claim("cpu", "a CPU", 42)
     here.close_dead()
     clock.now += GRACE
+    return storage, study, trial, away, here
+
+
+@pytest.mark.parametrize("between", ["crashed", "complete"])  # the writes of the one that closes, or of the sleeper
+def test_two_coordinators_that_settle_one_trial_at_once_leave_it_whole(between, clock):
+    storage, study, trial, away, here = taken_for_dead(clock)
     told = []
 
     def tell():
@@ -234,12 +240,7 @@ def test_a_trial_that_another_coordinator_closed_before_it_began_is_replaced(stu
 
 
 def test_a_result_that_another_coordinator_told_meanwhile_counts(clock):
-    storage = Meanwhile()
-    study = optuna.create_study(storage=storage)
-    away, here = (Ledger(study, 10, who, nullcontext) for who in (entered(study, **ELSEWHERE), Presence(study, clock)))
-    trial = away.claim("cpu", "a CPU", 42)
-    here.close_dead()
-    clock.now += GRACE
+    storage, study, trial, away, here = taken_for_dead(clock)
     storage.complete = here.close_dead
     assert away.settle(trial, Verdict(Outcome.COMPLETE), [0.5])
     assert study.best_value == 0.5 and here.valid() == 1
