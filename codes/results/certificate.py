@@ -152,15 +152,18 @@ class Certificate:
         return lines
 
     def improvement(self) -> Iterator[str]:
-        """By how much what was chosen is better than what the study started from, over the new seeds, by split."""
+        """How what was chosen compares with what the study started from: in accuracy over the new seeds, in time."""
         if self.chosen is None or self.start is None or self.chosen == self.start:
             return
         for split in ("test", "val"):
             before, now = self.values(self.start, split), self.values(self.chosen, split)
             if min(len(before), len(now)) >= FEWEST:
                 ratio, low, high = ratio_of_means(before, now)
-                interval = f"95 % interval {low:.3g} to {high:.3g}"
-                yield f"{self.metric} on {split} is {ratio:.3g} times that of the start ({interval})"
+                yield _times(f"{self.metric} on {split}", ratio, low, high)
+        if self.chosen in self.times and self.start in self.times:
+            rounds = zip(self.times[self.chosen], self.times[self.start], strict=True)
+            ratios = [now / before for now, before in rounds]
+            yield _times("inference_time", median(ratios), *median_interval(ratios))
 
 
 def certified_trials(trials: Sequence[FrozenTrial], objective: Objective, k: int) -> list[FrozenTrial]:
@@ -204,6 +207,10 @@ def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
+
+
+def _times(what: str, ratio: float, low: float, high: float) -> str:
+    return f"{what} is {ratio:.3g} times that of the start (95 % interval {low:.3g} to {high:.3g})"
 
 
 def _interval(seconds: Sequence[float]) -> str:

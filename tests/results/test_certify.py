@@ -1,6 +1,7 @@
 """What is measured again, and what may be said of it."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,10 @@ def test_which_points_of_a_front_differ():
         (2, 3): "differ in accuracy only",
     }
     assert found.start == 3 and "times that of the start" in " ".join(found.notes())
+    *_, told = found.improvement()
+    assert told.startswith("inference_time is ")
+    numbers = [float(text) for text in re.findall(r"[\d.]+(?= times| to|\))", told)]
+    assert numbers == pytest.approx([{0: 9.0, 1: 3.0, 2: 1.0, 3: 0.999}[found.chosen] / 0.999] * 3, rel=0.02)
 
 
 def test_which_of_the_best_differ():

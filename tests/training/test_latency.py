@@ -1,14 +1,18 @@
 """The latency measurement."""
 
+import itertools
 import math
 import multiprocessing
 import os
+from time import perf_counter, sleep
 
 import pytest
+import torch
 from torch import nn
 
 from codes.training import latency, train
 from codes.training.latency import FEWEST_REPEATS, WARM_UP_CALLS, host_lock, measure_latency, time_in_turn
+from codes.training.trainer import cpu_settings
 from tests.training import example
 
 
@@ -48,6 +52,32 @@ def test_it_takes_a_small_share_of_a_training_unless_the_inference_time_is_sough
     few, many = ["trainer.latency_repeats=20"], ["trainer.latency_repeats=20", "objective=dual"]
     results = [train(example.config("MultiONet", *changes), example.data(), "cpu") for changes in (few, many)]
     assert [result.latency.repeats for result in results] == [FEWEST_REPEATS, 20]
+
+
+class Waiting(Counted):
+    """Waits in each prediction, as a thread does whose core another program has."""
+
+    seconds = 0.02
+
+    def forward(self, x0, t, p=None):
+        sleep(self.seconds)
+        return super().forward(x0, t, p)
+
+
+def test_the_wait_for_a_core_does_not_count_where_one_thread_does_all_the_work():
+    data = example.data()
+    with cpu_settings(1):
+        assert measure_latency(Waiting(), data.test, data.t, 5).median < Waiting.seconds
+        assert max(map(max, time_in_turn([(Waiting(), data.test, data.t)], rounds=5))) < Waiting.seconds
+    with cpu_settings(2):  # some of them wait for others, which is part of a prediction
+        assert measure_latency(Waiting(), data.test, data.t, 5).median >= Waiting.seconds
+
+
+def test_a_clock_that_ticks_too_seldom_times_nothing(monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr("codes.training.latency.thread_time", lambda: next(seconds) // 100 / 100)  # every 10 ms
+    with cpu_settings(1):
+        assert latency.clock_of(torch.device("cpu")) is perf_counter
 
 
 class Noted(Counted):
