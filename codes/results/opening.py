@@ -1,5 +1,6 @@
 """A study that is there, running or finished, opened by the overrides that ``tune.py`` takes; nothing is created."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -20,6 +21,8 @@ from codes.tuning.changes import STORED, kept_config
 from codes.tuning.objective import Objective, read_objective
 
 CONFIG_DIR = ("--config-dir", "-cd")  # as train.py and tune.py take it
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,18 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[d
 def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
     """The study that ``tune.py`` with ``overrides`` would resume.
 
+    Says which one that is where they name no surrogate and the storage has studies of others too.
     Raises ``UserError`` where there is no such storage, or no such study in it, with those that there are. What fails
     in the database later, inside the ``with``, is turned into a ``UserError`` too.
     """
     composed = compose_tune(overrides)
     settings = storage.settings(composed)
     with storage.existing(settings) as database:
-        yield keep(composed.study_name, composed, database)
+        kept = keep(composed.study_name, composed, database)
+        others = _other_surrogates(composed, database)
+        if others and not any(text.startswith("surrogate=") for text in overrides):
+            log.warning(f"study {kept.name} is taken; there are others too: {', '.join(others)}")
+        yield kept
 
 
 def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
@@ -108,9 +116,10 @@ def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
     except KeyError:
         check_whole(name, database.storage)
         there = ", ".join(study_names(database)) or "none"
+        given = " or ".join(_other_surrogates(composed, database)) or "its tuning_id and surrogate"
         raise UserError(
             f"study {name} is not in {database.address}; there are: {there}. "
-            "Give its tuning_id and surrogate, search_space=fine for a fine stage, or study_name"
+            f"Give {given}, search_space=fine for a fine stage, or study_name"
         ) from None
     folder = Path(composed.output_dir)
     kept = kept_config(study, folder)
@@ -123,6 +132,13 @@ def keep(name: str, composed: DictConfig, database: storage.Database) -> Kept:
 def study_names(database: storage.Database) -> list[str]:
     """Names of the studies in a storage, without those that are being written to replace another."""
     return sorted(name for name in optuna.get_all_study_names(database.storage) if not name.endswith(PREPARED))
+
+
+def _other_surrogates(composed: DictConfig, database: storage.Database) -> list[str]:
+    """Overrides ``surrogate=...`` with which ``composed`` would name another study that is there."""
+    there = set(study_names(database)) - {composed.study_name}
+    named = {name: OmegaConf.merge(composed, {"surrogate": {"name": name}}) for name in schema.SURROGATE_SCHEMAS}
+    return [f"surrogate={name}" for name, config in named.items() if config.study_name in there]
 
 
 def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:

@@ -35,6 +35,26 @@ def test_another_study_is_named_with_those_that_there_are(finished):
         pass
 
 
+def test_which_family_was_taken_is_said_where_there_are_others(finished, tmp_path, caplog):
+    with opened_study(finished):
+        assert not caplog.messages
+    other = ["trials=1", "surrogate=LatentPoly", "pruner=none", f"output_dir={tmp_path}/other"]
+    run_study(composed(tmp_path, *other), RUNNERS + "quadratic")
+    caplog.clear()
+    with opened_study([*finished, "surrogate=MultiONet"]):
+        assert not caplog.messages
+    with opened_study(finished) as kept:
+        assert kept.name == "robertson_MultiONet"
+    assert caplog.messages == ["study robertson_MultiONet is taken; there are others too: surrogate=LatentPoly"]
+
+
+def test_the_family_that_there_is_is_named_where_the_default_one_has_no_study(tmp_path):
+    run_study(composed(tmp_path, "trials=1", "surrogate=LatentPoly", "pruner=none"), RUNNERS + "quadratic")
+    message = "robertson_MultiONet is not in .*; there are: robertson_LatentPoly. Give surrogate=LatentPoly, "
+    with pytest.raises(UserError, match=message), opened_study([f"storage.path={tmp_path}/study.db"]):
+        pass
+
+
 NOTHING = {
     "storage.path: .* does not exist": ["storage.path={}/none.db"],
     "storage.path: .*journal does not exist": ["storage=journal", "storage.path={}/none.journal"],
