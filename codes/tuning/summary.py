@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial
 
 from codes import arguments
 from codes.files import write_atomically
-from codes.metrics import unit_of
+from codes.metrics import METRICS, unit_of
 from codes.tuning.changes import quoted
-from codes.tuning.front import best_trials, recommended
+from codes.tuning.front import best_trials, metric_of, recommended
 from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
 from codes.tuning.models import kept_model
 from codes.tuning.objective import Objective, first_looks
@@ -142,17 +142,17 @@ def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
 
 
 def write_trials(path: Path, trials: Sequence[FrozenTrial], objective: Objective) -> None:
-    """One row per trial: number, outcome, objectives if it is complete, hyperparameters, what is ``KEPT`` of it.
+    """One row per trial: number, outcome, what was measured if it is complete, hyperparameters, what is ``KEPT`` of it.
 
     Last the folder of its model, relative to that of the table, where it has been kept.
     """
     names = sorted({name for trial in trials for name in trial.params})
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["number", "outcome", *objective.metrics, *names, *KEPT, "model"])
+    writer.writerow(["number", "outcome", *METRICS, *names, *KEPT, "model"])
     for trial in trials:
         outcome, record = outcome_of(trial), record_of(trial)
-        values = trial.values if outcome is Outcome.COMPLETE else [""] * len(objective.metrics)
+        values = [metric_of(trial, name, objective) if outcome is Outcome.COMPLETE else "" for name in METRICS]
         parameters = [trial.params.get(name, "") for name in names]
         ended = outcome.value if outcome else trial.state.name.lower()
         kept = [record.get(name, "") for name in KEPT]

@@ -51,6 +51,7 @@ def test_a_study_prunes_saves_and_tells(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [int(row["seed"]) for row in rows] == [42 + number for number in range(12)]
     assert min(float(row["lae99"]) for row in rows if row["lae99"]) == study.best_value
+    assert {bool(row["inference_time"]) for row in rows if row["outcome"] == "complete"} == {True}
     printed = capsys.readouterr().out
     assert all(len(line) < 100 for line in printed.replace(str(tmp_path), "").splitlines())
     assert "python tune.py surrogate=MultiONet trainer.threads=1 trials=24" in printed

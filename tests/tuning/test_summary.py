@@ -19,7 +19,8 @@ from codes.tuning.tables import table
 from tests.tuning.studies import composed
 
 CLAIM = {"coordinator": "host pid 7", "device": "cuda:0", "hardware": "H200", "seed": 42}
-COLUMNS = "number,outcome,lae99,inference_time,learning_rate,duration,device,seed,reason,epoch,projected,peak_memory"
+COLUMNS = "number,outcome,lae99,mlae,mae,mse,inference_time,train_time,n_parameters,learning_rate,"
+COLUMNS += "duration,device,seed,reason,epoch,projected,peak_memory"
 
 
 def ended(outcome, seconds, *values, rate=1e-3, **record):
@@ -40,7 +41,7 @@ def dual(tmp_path):
     study = optuna.create_study(directions=["minimize", "minimize"])
     study.add_trials(
         [
-            ended("complete", 3600, 0.01, 1.0, rate=1e-4),
+            ended("complete", 3600, 0.01, 1.0, rate=1e-4, metrics={"n_parameters": 7, "mlae": 0.005, "spread": 0.1}),
             ended("complete", 1800, 0.02, 0.02, rate=2e-4),
             ended("complete", 900, 1.0, 0.01, rate=3e-4),
             ended("complete", 900, 2.0, 2.0),
@@ -83,9 +84,9 @@ def test_the_table_of_trials(dual, tmp_path):
     with (tmp_path / "trials.csv").open() as file:
         assert file.readline().strip() == f"{COLUMNS},together,hardware,coordinator,model"
         rows = list(csv.reader(file))
-    assert ",".join(rows[0]) == "0,complete,0.01,1.0,0.0001,3600,cuda:0,42,,,,,,H200,host pid 7,models/0"
-    assert ",".join(rows[4]) == "4,time_pruned,,,0.001,7200,cuda:0,42,,40,18000.5,1024,,H200,host pid 7,"
-    assert rows[5][8] == "diverged: the loss is nan in epoch 3"
+    assert ",".join(rows[0]) == "0,complete,0.01,0.005,,,1.0,,7.0,0.0001,3600,cuda:0,42,,,,,,H200,host pid 7,models/0"
+    assert ",".join(rows[4]) == "4,time_pruned,,,,,,,,0.001,7200,cuda:0,42,,40,18000.5,1024,,H200,host pid 7,"
+    assert rows[5][13] == "diverged: the loss is nan in epoch 3"
 
 
 def test_without_a_result_there_is_none_to_show(dual):
