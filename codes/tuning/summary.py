@@ -93,16 +93,18 @@ def closing(ledger: Ledger, plan: Plan) -> str:
 
 
 def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
-    """The study in the table of all studies of a multirun: columns and their values."""
+    """The study in the table of all studies of a multirun, with the best trial or the knee of its front, by column."""
     trials = ledger.trials()
     best = best_trials(trials, plan.objective)
-    values = f"front of {len(best)}"
-    if plan.objective.is_single:
-        values = f"{plan.objective.metrics[0]} {best[0].values[0]:.4g}" if best else "none"
+    values = ["none"]
+    if best:
+        pairs = zip(plan.objective.metrics, recommended(best, plan.objective).values, strict=True)
+        values = [f"{name} {value:.4g}" for name, value in pairs]
+        values += [] if plan.objective.is_single else [f"knee of {len(best)}"]
     return {
         "study": plan.name,
         "valid": f"{ledger.valid()}/{ledger.target}",
-        "best on test": values,
+        "best on test": ", ".join(values),
         "trials": ", ".join(f"{number} {outcome.value}" for outcome, number in counts(trials).items()),
     }
 

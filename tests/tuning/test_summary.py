@@ -14,7 +14,16 @@ from optuna.trial import TrialState, create_trial
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
-from codes.tuning.summary import as_settled, closing, next_commands, opening, readable, resume_command, write_trials
+from codes.tuning.summary import (
+    as_settled,
+    closing,
+    next_commands,
+    opening,
+    readable,
+    resume_command,
+    study_row,
+    write_trials,
+)
 from codes.tuning.tables import table
 from tests.tuning.studies import composed
 
@@ -65,6 +74,11 @@ def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
     assert lines[start + 6 : start + 8] == [["trial", "1"], ["learning_rate", "0.0002"]]
 
 
+def test_the_row_of_a_multirun_has_the_knee_and_the_size_of_its_front(dual):
+    plan, ledger = dual
+    assert study_row(ledger, plan)["best on test"] == "lae99 0.02, inference_time 0.02, knee of 3"
+
+
 def test_where_the_time_went(dual):
     plan, ledger = dual
     lines = [line.split() for line in closing(ledger, plan).splitlines()]
@@ -94,6 +108,7 @@ def test_without_a_result_there_is_none_to_show(dual):
     study = optuna.create_study(directions=["minimize", "minimize"])
     study.add_trials([trial for trial in ledger.trials() if trial.user_attrs["outcome"] != "complete"])
     empty = Ledger(study, 5, ledger.presence, nullcontext)
+    assert study_row(empty, plan)["best on test"] == "none"
     assert "front" not in closing(empty, plan) and "refine" not in next_commands(empty, plan, [])
     assert "refine around the knee of the front" in next_commands(ledger, plan, [])
 
