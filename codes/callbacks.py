@@ -1,4 +1,5 @@
-"""Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings: only `Secrets` refuses.
+"""Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings, all but `SystemExit`, by
+which `Secrets` and `SweepDirection` refuse.
 
 A parallel launcher sends them to the process of each job, with what ``on_multirun_start`` has set.
 """
@@ -27,7 +28,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from codes import resolvers, secrets
@@ -121,6 +122,23 @@ class Secrets(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.output_subdir is not None:
             secrets.mask_files(Path(config.hydra.runtime.output_dir) / config.hydra.output_subdir)
+
+
+class SweepDirection(Callback):
+    """Refuses a ``hydra.sweeper.direction`` that is not that of ``objective.metrics``.
+
+    An Optuna sweeper notices that their numbers differ when its first jobs have run.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True, enum_to_str=True)
+        wanted = resolvers.directions(config.objective.metrics)
+        given = sweeper.get("direction", wanted)
+        if given != wanted and [given] != wanted:
+            raise SystemExit(
+                f"error: hydra.sweeper.direction: must be {wanted}, a direction for each of "
+                f"objective.metrics={list(config.objective.metrics)}, but got {given!r}; leave it out"
+            )
 
 
 class WorkerProcesses(Callback):

@@ -119,6 +119,15 @@ def test_the_optuna_sweeper_optimises_each_metric_of_the_objective(tmp_path, dat
     assert {len(solution["values"]) for solution in best["solutions"]} == {2}
 
 
+@pytest.mark.parametrize("typed", ["minimize", "[minimize]", "null", "[minimize,maximize]"])
+def test_another_direction_than_that_of_the_objective_is_refused_before_anything_runs(typed, tmp_path):
+    arguments = ["-m", "hydra/sweeper=optuna", "surrogate.hidden_size=int(interval(4,8))", "objective=dual"]
+    result = run("train.py", *arguments, f"hydra.sweeper.direction={typed}", *SMALL, folder=tmp_path)
+    assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: hydra.sweeper.direction: must be ['minimize', 'minimize'], a direction for each of")
+
+
 def test_a_second_training_keeps_the_first(tmp_path, data_dir):
     exported = tmp_path / "outputs/trained/robertson/MultiONet/model.pt2"
     for seed in (1, 2):
