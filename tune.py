@@ -3,6 +3,7 @@
 ``python tune.py --help`` shows the choices. Everything heavy is imported once a study starts.
 """
 
+import copy
 import shlex
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codes import arguments, cli, resolvers, schema, secrets
 from codes.checks import check_config, check_keys
+from codes.errors import UserError
 
 if TYPE_CHECKING:
     from codes.storage import Database
@@ -84,9 +86,28 @@ def prepare(config: DictConfig) -> None:
     spec = load_data(dataset).spec
     with torch.device("meta"):  # takes no memory
         surrogates.build(typed.surrogate, spec)
+        check_tuned(config, spec)
     config.dataset.n_parameters = spec.n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(locate(dataset))
+
+
+def check_tuned(config: DictConfig, spec: schema.DataSpec) -> None:
+    """Refuse a choice, or the end of a range, that makes no surrogate for the data."""
+    from codes import surrogates
+    from codes.tuning.entries import read_space
+
+    if OmegaConf.is_interpolation(config, "search_space"):  # of a fine stage, which draws its ranges later
+        return
+    for parameter in read_space(config):
+        tried = copy.deepcopy(config)
+        for value in parameter.choices or (parameter.high,):
+            OmegaConf.update(tried, parameter.key, value)
+            surrogate: Any = OmegaConf.to_object(tried.surrogate)
+            try:
+                surrogates.build(surrogate, spec)
+            except UserError as error:
+                raise UserError(f"search_space.{parameter.name}: {error}; leave it out") from error
 
 
 def report(config: DictConfig, database: "Database") -> str:

@@ -18,7 +18,8 @@ Activation = Literal[
 ]
 # The check of memory makes the layers of larger networks for minutes, and cannot count their bytes.
 LAYERS, WIDTH = Limit(1, 1000), Limit(1, 10**6)
-LARGEST = 1e30  # which float32 holds, also multiplied
+SMALLEST, LARGEST = 1e-30, 1e30  # which float32 holds, also multiplied; what is smaller counts as 0 in a training
+NOT_TINY = Limit(SMALLEST)
 Metric = Literal["lae99", "mlae", "mae", "mse", "inference_time", "train_time", "n_parameters"]
 
 
@@ -68,15 +69,15 @@ class SurrogateConfig:
 
     name: str = MISSING
     activation: Activation = MISSING
-    learning_rate: float = limited(Limit(0, LARGEST, above=True))
+    learning_rate: float = limited(Limit(SMALLEST, LARGEST))
     regularization_factor: float = limited(Limit(0, LARGEST))  # weight decay
     optimizer: Literal["adamw", "sgd"] = MISSING
     momentum: float = limited(Limit(0, 1, below=True))  # sgd
     scheduler: Literal["schedulefree", "cosine", "poly"] = MISSING
-    poly_power: float = limited(POSITIVE)  # poly
+    poly_power: float = limited(NOT_TINY)  # poly
     eta_min: float = limited(Limit(0, 1))  # cosine: final learning rate as a fraction of learning_rate
     loss: Literal["mse", "smooth_l1"] = MISSING
-    beta: float = limited(POSITIVE)  # smooth_l1
+    beta: float = limited(NOT_TINY)  # smooth_l1
 
 
 @dataclass
@@ -121,8 +122,8 @@ class LatentNeuralODEConfig(LatentConfig):
     ode_width: int = limited(WIDTH)
     ode_tanh_reg: bool = MISSING  # right-hand side is scale * tanh(network), bounded
     encode_params: bool = MISSING  # parameters enter the encoder, otherwise the right-hand side
-    rtol: float = limited(POSITIVE)
-    atol: float = limited(POSITIVE)
+    rtol: float = limited(NOT_TINY)
+    atol: float = limited(NOT_TINY)
 
 
 @dataclass
@@ -243,7 +244,7 @@ class TuneConfig(TrainConfig):
     sampler: dict[str, Any] = MISSING
     pruner: dict[str, Any] = MISSING
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials in a row after which a study stops
-    deadline: float = limited(POSITIVE)  # seconds without a sign of life after which a worker is ended
+    deadline: float = limited(Limit(1, 1e9))  # seconds without a sign of life after which a worker is ended
     warm_start: bool = MISSING  # the composed configuration, and the same without its optimum, are tried first
     on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal
     keep_models: Optional[int] = limited(COUNT)  # best trials whose models stay, besides the Pareto front; null: all

@@ -16,7 +16,7 @@ from codes.tuning.worker import Alive, Answer, Ended, Job, Measure, Note, Progre
 
 OnProgress = Callable[[Progress], str | None]
 log = logging.getLogger(__name__)
-LOOK = 1.0  # seconds between two looks at the clock
+LOOK = 1.0  # seconds between two looks at the clock, the shortest deadline
 STARTING = 5  # deadlines, in which a process gives its first signs
 GRACE = 5.0  # seconds for a worker to end before it is killed
 

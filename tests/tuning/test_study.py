@@ -242,7 +242,8 @@ def test_a_config_may_change_until_the_first_trial(tmp_path):
 REFUSED = {
     "trials: must be at least 1 but got 0": ["trials=0"],
     "max_invalid: must be at least 0 but got -1": ["max_invalid=-1"],
-    "deadline: must be greater than 0 but got 0": ["deadline=0"],
+    "deadline: must be at least 1 .* but got 1e-300": ["deadline=1e-300"],
+    "deadline: must be .* at most 1000000000.0 but got 1e\\+300": ["deadline=1e300"],
     "loss_cap: must be greater than 0": ["loss_cap=-1"],
     "keep_models: must be at least 1": ["keep_models=0"],
     "devices must have at least one entry": ["devices=[]"],
