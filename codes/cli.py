@@ -19,6 +19,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from codes import groups, secrets
 from codes.errors import StopTraining, UserError
+from codes.memory import is_out_of_memory
 from codes.signals import INTERRUPTED, like_ctrl_c
 
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
@@ -131,8 +132,9 @@ def explain(error: Exception) -> str | None:
         return f"{place}: is no YAML; put text with special characters in quotes"
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
         return explain(error.__cause__)
-    if isinstance(error, MemoryError):  # of NumPy, which says how much it wanted
-        return f"out of memory: {error}"
+    if is_out_of_memory(error):  # NumPy and PyTorch say how much they wanted
+        wanted = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+        return f"out of memory: {wanted}; a smaller network, trainer.batch_size or dataset takes less"
     if isinstance(error, OSError):
         path = error.filename2 or error.filename  # the second one is that which a new file was to become
         return f"{error.strerror or error}" + (f": {path}" if path else "")

@@ -114,6 +114,16 @@ def _of_table(path: Path, name: str) -> int | None:
     return next(map(int, found), None)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory, of the device or the host, was not enough."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # the CPU allocator and some CUDA libraries raise a plain RuntimeError
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def keep_freed() -> None:
     """Have glibc keep what is freed for what is allocated next.
 

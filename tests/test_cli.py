@@ -227,3 +227,13 @@ def test_full_disk(script, kilobytes, tmp_path, data_dir):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "No space left on device" in result.stderr or "disk is full" in result.stderr
+
+
+def test_a_network_that_cannot_be_allocated_is_one_error(tmp_path, data_dir):
+    """A layer of 40 GB where 16 GB of addresses are left, as a container or a cluster limits them."""
+    limited = ("sh", "-c", 'ulimit -v 16000000 && exec "$@"', "sh")
+    large = ["surrogate=FullyConnected", "surrogate.hidden_size=100000", "trainer.check_memory=false"]
+    result = run("train.py", *SMALL, *large, folder=tmp_path, prefix=limited, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "\nerror: out of memory: can't allocate memory: you tried to allocate 40000000000 bytes" in result.stderr
+    assert "; a smaller network, trainer.batch_size or dataset takes less\n" in result.stderr

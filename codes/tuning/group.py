@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codes.errors import DataReplaced, Diverged, StopTraining, UserError
-from codes.memory import give_back
+from codes.memory import give_back, is_out_of_memory
 from codes.tuning.outcomes import Outcome, Verdict
 
 Metrics = dict[str, float]
@@ -115,16 +115,6 @@ def verdict_of(ended: Metrics | Exception, duration: float, together: int) -> Ve
 def _writable(text: str) -> str:
     """``text`` with escapes for what no file takes: bytes of a path that are no text."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory, of the device or the host, was not enough."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    # the CPU allocator and some CUDA libraries raise a plain RuntimeError
-    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def release_memory() -> None:
