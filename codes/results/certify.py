@@ -15,7 +15,7 @@ from codes.errors import StopTraining, UserError
 from codes.results.certificate import PREFIX, TIMES, certified_trials
 from codes.results.opening import Kept
 from codes.results.replay import trial_config
-from codes.results.scores import check_same_data
+from codes.results.scores import check_same_data, load_model
 from codes.tuning.ledger import record_of
 from codes.tuning.models import kept_model
 from codes.tuning.pace import as_time
@@ -94,12 +94,11 @@ def _check_ended(kept: Kept, say: Say) -> None:
 
 
 def _check_data(kept: Kept, trials: Sequence[FrozenTrial], device: str) -> None:
-    from codes.training import load
-
     for trial in trials:
         model = kept_model(kept.folder, trial.number)
         if model is not None:
-            check_same_data(kept, trial, load(model, device), _data(trial_config(kept, trial), device))
+            predictor = load_model(kept, trial, model, device)
+            check_same_data(kept, trial, predictor, _data(trial_config(kept, trial), device))
 
 
 def _costs(trials: Sequence[FrozenTrial], missing: Sequence[tuple[FrozenTrial, int]], rounds: int, device: str) -> str:

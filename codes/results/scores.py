@@ -36,7 +36,7 @@ def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
     if folder is None:
         raise UserError(
             f"trial {trial.number} of {kept.name} has no model in {kept.folder}, so that it cannot be scored on val: "
-            "keep_models says how many are kept; train it again by python -m codes.replay"
+            f"keep_models says how many are kept; {_again(kept, trial)}"
         )
     found = _score(kept, trial, folder)
     kept.study.set_user_attr(f"{VAL}{trial.number}", found)
@@ -50,6 +50,16 @@ def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
     return {"test": {name: metrics[name] for name in ACCURACY if name in metrics}, "val": val}
 
 
+def load_model(kept: Kept, trial: FrozenTrial, folder: Path, device: str) -> "Predictor":
+    """The saved model of ``trial``; raises ``UserError`` where it is damaged, with the way to have it again."""
+    from codes.training import load
+
+    try:
+        return load(folder, device)
+    except UserError as error:
+        raise UserError(f"{error}; or {_again(kept, trial)}") from error
+
+
 def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data: "PreparedData") -> None:
     """Refuse ``data`` that are scaled in another way than those that the model of ``trial`` was trained on."""
     if predictor.transform.to_dict() != data.transform.to_dict():
@@ -61,11 +71,18 @@ def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data
 
 def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
     from codes.data import load_data_once
-    from codes.training import evaluate, load
+    from codes.training import evaluate
 
     config: Any = OmegaConf.to_object(trial_config(kept, trial))
     device = "cpu"  # at the end of a study this runs in the coordinator, which is to hold no GPU
     data = load_data_once(OmegaConf.to_yaml(config.dataset), device)
-    predictor = load(folder, device)
+    predictor = load_model(kept, trial, folder, device)
     check_same_data(kept, trial, predictor, data)
     return evaluate(predictor.model, data.val, data.t, data.transform, config.trainer.target_percentile)
+
+
+def _again(kept: Kept, trial: FrozenTrial) -> str:
+    return (
+        f"train it again from what python -m codes.replay trial={trial.number} writes, and put config.yaml and "
+        f"model.safetensors of that into {kept.folder / 'models' / str(trial.number)}"
+    )

@@ -2,6 +2,7 @@
 
 import csv
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from codes.errors import UserError
 from codes.results.opening import opened_study
 from codes.results.promote import promote
 from codes.results.replay import exactness, trial_config
+from codes.results.scores import VAL, held_out
 from codes.results.select import select
 from codes.tuning.ledger import record_of
 from tests.command import ROOT, run
@@ -113,6 +115,31 @@ def test_a_trial_is_repeated_bit_for_bit(folder):
     result = run("train.py", *words[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
     assert result.returncode == 0, result.stderr
     assert trained(folder, f"tiny_FullyConnected_{number}")["test"]["lae99"] == values[number]
+
+
+@pytest.mark.slow
+def test_a_model_that_is_damaged_or_gone_is_made_again_as_the_message_says(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
+    where = ["surrogate=FullyConnected", "dataset=tiny"]
+    with opened_study(["--config-dir", "mine", *where]) as kept:
+        trial = next(trial for trial in kept.trials() if f"{VAL}{trial.number}" not in kept.study.user_attrs)
+        model = kept.folder / "models" / str(trial.number)
+        again = f"train it again from what python -m codes.replay trial={trial.number} writes, and put config.yaml and "
+        (model / "model.safetensors").write_bytes(b"")
+        with pytest.raises(UserError, match=f"its checksum differs; copy both files again; or {again}.* into {model}"):
+            held_out(kept, trial)
+        assert f"again; or {again}" in module(folder, "certify", *where, "seeds=[]", "rounds=10").stderr
+        shutil.rmtree(model)
+        with pytest.raises(UserError, match=f"has no model in .*; {again}.* into {model}"):
+            held_out(kept, trial)
+        _, line = module(folder, "replay", *where, f"trial={trial.number}").stdout.splitlines()
+        run("train.py", *shlex.split(line)[2:], folder=folder, CODES_DATA_DIR=str(folder / "data"))
+        made = folder / f"outputs/trained/tiny_FullyConnected_{trial.number}/FullyConnected"
+        model.mkdir()
+        for name in ("config.yaml", "model.safetensors"):
+            shutil.copy(made / name, model)
+        assert held_out(kept, trial) == trained(folder, made.parent.name)["val"]
 
 
 @pytest.mark.slow
