@@ -97,7 +97,7 @@ def warm_up() -> None:
 @hydra.main(config_path="conf", config_name="train", execution_whitelist=["codes.callbacks.*", "codes.console.*"])
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
-    from codes.training import evaluate, save_artifact, train, write_history, write_metrics
+    from codes.training import evaluate, evaluate_by_quantity, save_artifact, train, write_history, write_metrics
     from codes.training.checkpoint import CHECKPOINT
     from codes.training.pictures import write_picture
 
@@ -114,12 +114,16 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
             tell(f"\nstopped; go on from the last checkpoint with\n{resume_command(HydraConfig.get())}")
         raise
     val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    by_quantity = {
+        name: evaluate_by_quantity(result.model, split, data, typed.trainer.target_percentile)
+        for name, split in (("test", data.test), ("val", data.val))
+    }
     keep_earlier(folder, [*WRITTEN, *EXPORTED])
     save_artifact(folder, result.model, typed, data)
     write_history(folder / "history.csv", result.history)
-    write_metrics(folder / "metrics.yaml", result, val, data.transform.unit)
-    write_picture(folder / "training.html", result, data)
-    tell(summary(result.metrics, val, data.transform.unit, folder))
+    write_metrics(folder / "metrics.yaml", result, val, by_quantity, data.transform.unit)
+    write_picture(folder / "training.html", result, data, by_quantity["val"])
+    tell(summary(result.metrics, val, by_quantity["val"]["lae99"], data.transform.unit, folder))
     values = tuple(result.metrics[name] for name in typed.objective.metrics)
     return values[0] if len(values) == 1 else values
 
@@ -146,11 +150,16 @@ def keep_earlier(folder: Path, names: Sequence[str]) -> None:
         tell(f"what an earlier training left is kept in {backup}")
 
 
-def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder: Path) -> str:
-    """Closing lines: both scores side by side, the costs, where everything lies, and what to do with it."""
+def summary(
+    metrics: dict[str, float], val: dict[str, float], by_quantity: dict[str, float], unit: str, folder: Path
+) -> str:
+    """Closing lines: both scores side by side, the costs, the quantity with the largest ``lae99`` on ``val``, where
+    everything lies, and what to do with it."""
     units = {"lae99": unit, "mlae": unit, "mae": "data units", "mse": "data units squared"}
     rows = [f"{name:<16}{metrics[name]:>12.4g}{val[name]:>12.4g}  {units[name]}" for name in val]
     costs = [f"{name:<16}{metrics[name]:>12.6g}{'':>14}{METRICS[name].unit}" for name in metrics if name not in val]
+    worst, error = max(by_quantity.items(), key=lambda entry: entry[1])
+    told = [f"worst of {len(by_quantity)} quantities on val: {worst}, lae99 {error:.4g} {unit}"]
     return "\n".join(
         [
             "",
@@ -158,6 +167,7 @@ def summary(metrics: dict[str, float], val: dict[str, float], unit: str, folder:
             *rows,
             *costs,
             "test chose the weights; val is the score on trajectories that no choice has seen.",
+            *(told if len(by_quantity) > 1 else []),
             "",
             f"Everything is in {folder}: {', '.join(WRITTEN)}",
             f"Use it: codes.load({str(folder)!r}).predict(x0, t)",

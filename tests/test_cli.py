@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+import train
 from codes import arguments, cli, resolvers, schema
 from codes.errors import UserError
 from tests.command import ROOT, SMALL, run
@@ -78,6 +79,18 @@ def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     result = run("tune.py", *SMALL, "trials=1", "pruner=none", folder=tmp_path, prefix=closed, **ascii_only)
     assert result.returncode == 0 and (tmp_path / "outputs/tuned/robertson/MultiONet/report.html").exists()
+
+
+def test_the_worst_quantity_is_named_where_there_are_several(tmp_path, data_dir):
+    result = run("train.py", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.rglob("metrics.yaml")
+    content = yaml.safe_load(path.read_text())
+    errors = content["by_quantity"]["val"]["lae99"]
+    worst = max(errors, key=errors.get)
+    assert f"worst of 3 quantities on val: {worst}, lae99 {errors[worst]:.4g} dex\n" in result.stdout
+    one = train.summary(content["test"], content["val"], {worst: 1.0}, "dex", path.parent)
+    assert "lae99" in one and "worst of" not in one
 
 
 def test_windows_is_told_before_anything_is_done(monkeypatch):

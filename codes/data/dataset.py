@@ -79,6 +79,11 @@ def numbered(letter: str, count: int) -> tuple[str, ...]:
     return tuple(f"{letter}{i}" for i in range(count))
 
 
+def told_apart(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """``labels`` of quantities as keys: q0, q1, ... where two are the same, as in a file that others have published."""
+    return labels if len(set(labels)) == len(labels) else numbered("q", len(labels))
+
+
 class Shaped(Protocol):
     """An array in memory or in a file: only what can be known without reading it."""
 

@@ -1,5 +1,9 @@
-"""Two scores of a trial: on ``test``, by which it was chosen, and on ``val``, which no choice has seen."""
+"""Two scores of a trial: on ``test``, by which it was chosen, and on ``val``, which no choice has seen.
 
+Of that on ``val`` the worst quantities too; only those, for a study keeps them and a dataset may have thousands.
+"""
+
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +21,9 @@ if TYPE_CHECKING:
     from codes.data import PreparedData
     from codes.training import Predictor
 
-VAL = "val:"  # user attributes of the study, one for each trial that was scored: a finished trial cannot be changed
+# User attributes of the study, two for each trial that was scored: a finished trial cannot be changed.
+VAL, WORST = "val:", "worst_quantities:"
+FEW = 5  # quantities that are kept
 
 
 def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
@@ -38,9 +44,15 @@ def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
             f"trial {trial.number} of {kept.name} has no model in {kept.folder}, so that it cannot be scored on val: "
             f"keep_models says how many are kept; {_again(kept, trial)}"
         )
-    found = _score(kept, trial, folder)
+    found, worst = _score(kept, trial, folder)
+    kept.study.set_user_attr(f"{WORST}{trial.number}", worst)
     kept.study.set_user_attr(f"{VAL}{trial.number}", found)
     return found
+
+
+def worst_quantities(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
+    """``lae99`` on ``val`` of the quantities in which ``trial`` is worst, worst first; empty before ``held_out``."""
+    return dict(kept.study.user_attrs.get(f"{WORST}{trial.number}", {}))
 
 
 def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
@@ -69,16 +81,21 @@ def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data
         )
 
 
-def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> dict[str, float]:
+def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy on ``val`` by metric, and ``lae99`` of the worst quantities."""
     from codes.data import load_data_once
-    from codes.training import evaluate
+    from codes.training import evaluate, evaluate_by_quantity
+    from codes.training.evaluation import ranked
 
     config: Any = OmegaConf.to_object(trial_config(kept, trial))
     device = "cpu"  # at the end of a study this runs in the coordinator, which is to hold no GPU
     data = load_data_once(OmegaConf.to_yaml(config.dataset), device)
     predictor = load_model(kept, trial, folder, device)
     check_same_data(kept, trial, predictor, data)
-    return evaluate(predictor.model, data.val, data.t, data.transform, config.trainer.target_percentile)
+    percentile = config.trainer.target_percentile
+    found = evaluate(predictor.model, data.val, data.t, data.transform, percentile)
+    by_quantity = ranked(evaluate_by_quantity(predictor.model, data.val, data, percentile)["lae99"])
+    return found, dict(islice(by_quantity.items(), FEW))
 
 
 def _again(kept: Kept, trial: FrozenTrial) -> str:

@@ -3,7 +3,7 @@
 from codes.errors import Diverged, StopTraining
 from codes.metrics import METRICS
 from codes.training.artifact import save_artifact
-from codes.training.evaluation import evaluate
+from codes.training.evaluation import evaluate, evaluate_by_quantity
 from codes.training.optim import warm_up
 from codes.training.population import check_population, speed_up, train_population
 from codes.training.predictor import Predictor, load
@@ -19,6 +19,7 @@ __all__ = [
     "TrainResult",
     "check_population",
     "evaluate",
+    "evaluate_by_quantity",
     "load",
     "save_artifact",
     "speed_up",

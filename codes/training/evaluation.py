@@ -1,7 +1,7 @@
 """Accuracy of a surrogate on one split, all metrics from one pass over it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from codes.data import TensorSplit, Transform
+from codes.data import PreparedData, TensorSplit, Transform
+from codes.data.dataset import told_apart
 from codes.errors import Diverged
 from codes.metrics import ACCURACY
 from codes.surrogates.base import SolverFailure
 from codes.training.batches import chunks
+
+ByQuantity = dict[str, dict[str, float]]  # errors of each quantity: name of the metric, label of the quantity
 
 
 @contextmanager
@@ -69,8 +72,37 @@ def evaluate(
     mlae, mae, mse = (sums / split.x.numel()).tolist()
     if not math.isfinite(mlae):
         raise Diverged("diverged: a prediction of the evaluation is NaN or infinite")
-    lae = percentile(errors.cpu().numpy().ravel(), target_percentile)
+    lae = float(percentile(errors.cpu().numpy().ravel(), target_percentile))
     return dict(zip(ACCURACY, (lae * unit, mlae * unit, mae, mse), strict=True))
+
+
+def evaluate_by_quantity(
+    model: nn.Module, split: TensorSplit, data: PreparedData, target_percentile: float
+) -> ByQuantity:
+    """``lae99`` and ``mlae`` of each quantity: those of ``evaluate``, over trajectories and times only.
+
+    A pass of its own, for a model that is finished. Memory and ``Diverged`` as in ``evaluate``.
+    """
+    transform = data.transform
+    unit = error_unit(transform)
+    scale = (transform.error_scale / unit).to(split.x.device, torch.float32)
+    n, n_times, n_quantities = split.x.shape
+    errors = torch.empty(n_quantities, n, n_times, dtype=torch.float32, device=split.x.device)
+    with inference(model), divergence():
+        for part, predicted in predictions(model, split, data.t):
+            errors[:, part] = (predicted - split.x[part]).abs_().mul_(scale).movedim(-1, 0)
+    mlae = errors.mean((1, 2), dtype=torch.float64).cpu().numpy()
+    if not np.isfinite(mlae).all():
+        raise Diverged("diverged: a prediction of the evaluation is NaN or infinite")
+    lae = percentile(errors.flatten(1).cpu().numpy(), target_percentile)
+    labels = told_apart(data.labels)
+    found = {"lae99": lae * unit, "mlae": mlae * unit}
+    return {name: dict(zip(labels, values.tolist(), strict=True)) for name, values in found.items()}
+
+
+def ranked(errors: Mapping[str, float]) -> dict[str, float]:
+    """Errors by quantity, the worst first."""
+    return dict(sorted(errors.items(), key=lambda entry: -entry[1]))
 
 
 def error_unit(transform: Transform) -> float:
@@ -86,13 +118,14 @@ def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform, scale: 
     return errors, torch.stack((errors.sum(dtype=torch.float64), physical.sum(), physical.square_().sum()))
 
 
-def percentile(values: NDArray[np.float32], percent: float) -> float:
-    """Percentile of ``values`` with linear interpolation, for any number of elements; reorders ``values``.
+def percentile(values: NDArray[np.float32], percent: float) -> NDArray[np.float64]:
+    """Percentile along the last axis with linear interpolation, for any number of elements; reorders ``values``.
 
     Selection takes linear time and no second array; ``torch.quantile`` refuses more than 16 million elements.
     """
-    position = (values.size - 1) * percent / 100
+    position = (values.shape[-1] - 1) * percent / 100
     below = math.floor(position)
-    above = min(below + 1, values.size - 1)
+    above = min(below + 1, values.shape[-1] - 1)
     values.partition((below, above))
-    return float(values[below]) + (position - below) * (float(values[above]) - float(values[below]))
+    low, high = values[..., below].astype(np.float64), values[..., above].astype(np.float64)
+    return np.asarray(low + (position - below) * (high - low))

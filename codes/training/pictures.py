@@ -9,7 +9,7 @@ from torch import Tensor
 
 from codes.data import PreparedData
 from codes.files import write_atomically
-from codes.training.evaluation import inference
+from codes.training.evaluation import ByQuantity, inference, ranked
 from codes.training.progress import TrainResult
 
 TRAJECTORIES = 3
@@ -17,19 +17,23 @@ QUANTITIES = 10  # as many as there are colours
 SPAN = 100  # of positive times: beyond it their axis is logarithmic
 
 
-def write_picture(path: Path, result: TrainResult, data: PreparedData) -> Path:
-    """Loss and errors against the epoch, and predictions (dashed) against truth for the first test trajectories.
+def write_picture(path: Path, result: TrainResult, data: PreparedData, by_quantity: ByQuantity) -> Path:
+    """Loss and errors against the epoch, predictions (dashed) against truth for the first test trajectories, and the
+    errors of each quantity on ``val``, the worst first.
 
     The file brings its own copy of plotly.js (about 4.5 MB), so it is for single trainings, not for every trial.
     """
-    titles = ["loss and errors"] + [
-        f"test trajectory {index}: solid the truth, dashed the prediction"
-        for index in range(min(TRAJECTORIES, len(data.test)))
+    trajectories = range(min(TRAJECTORIES, len(data.test)))
+    titles = [
+        "loss and errors",
+        *(f"test trajectory {index}: solid the truth, dashed the prediction" for index in trajectories),
+        "errors of each quantity on val",
     ]
     figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.25 / len(titles))
     _add_history(figure, result.history, data.transform.unit)
     for row, (truth, predicted) in enumerate(_trajectories(result, data), start=2):
         _add_trajectory(figure, row, data, truth, predicted)
+    _add_quantities(figure, len(titles), by_quantity, data.transform.unit)
     figure.update_layout(height=420 * len(titles), template="plotly_white", hovermode="x unified")
     return write_atomically(path, figure.to_html(include_plotlyjs=True))
 
@@ -68,3 +72,13 @@ def _add_trajectory(figure: go.Figure, row: int, data: PreparedData, truth: Tens
         figure.update_xaxes(type="log", exponentformat="power", row=row, col=1)
     if data.transform.unit == "dex":
         figure.update_yaxes(type="log", exponentformat="power", row=row, col=1)
+
+
+def _add_quantities(figure: go.Figure, row: int, by_quantity: ByQuantity, unit: str) -> None:
+    worst_first = ranked(by_quantity["lae99"])
+    for name, label in (("lae99", "LAE99"), ("mlae", "mean LAE")):
+        values = [by_quantity[name][quantity] for quantity in worst_first]
+        bars = go.Bar(x=list(worst_first), y=values, name=f"val {label} [{unit}], by quantity", marker_line_width=0)
+        figure.add_trace(bars, row=row, col=1)
+    figure.update_xaxes(type="category", row=row, col=1)
+    figure.update_yaxes(title=unit, row=row, col=1)

@@ -2,16 +2,19 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from codes.files import write_atomically
 from codes.metrics import ACCURACY
+from codes.training.evaluation import ByQuantity
 from codes.training.progress import TrainResult
 
 HEADER = """\
 # test: chose the weights (and, in a study, the hyperparameters); val: the final score, which no choice has seen.
+# by_quantity: the same errors, over trajectories and times only.
 # lae99 and mlae are in `unit`; mae in data units, mse in their square; times in seconds.
 """
 
@@ -25,8 +28,11 @@ def write_history(path: Path, history: list[dict[str, float]]) -> Path:
     return write_atomically(path, text.getvalue())
 
 
-def write_metrics(path: Path, result: TrainResult, val: dict[str, float], unit: str) -> Path:
-    """Accuracy on ``test`` and on ``val`` (from ``evaluate``, once, at the very end), and costs."""
+def write_metrics(
+    path: Path, result: TrainResult, val: dict[str, float], by_quantity: Mapping[str, ByQuantity], unit: str
+) -> Path:
+    """Accuracy on ``test`` and on ``val`` (from ``evaluate``, once, at the very end), costs, and what each split's
+    quantities have of the errors."""
     metrics = result.metrics
     content = {
         "unit": unit,
@@ -39,5 +45,6 @@ def write_metrics(path: Path, result: TrainResult, val: dict[str, float], unit: 
             "train_time": metrics["train_time"],
             "n_parameters": metrics["n_parameters"],
         },
+        "by_quantity": dict(by_quantity),
     }
-    return write_atomically(path, HEADER + yaml.safe_dump(content, sort_keys=False))
+    return write_atomically(path, HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

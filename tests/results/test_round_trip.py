@@ -6,18 +6,21 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 import codes
 import train
 from codes import training
+from codes.data import locate, read_dataset
 from codes.errors import UserError
 from codes.results.opening import opened_study
 from codes.results.promote import promote
 from codes.results.replay import exactness, trial_config
-from codes.results.scores import VAL, held_out
+from codes.results.scores import VAL, held_out, worst_quantities
 from codes.results.select import select
 from codes.tuning.ledger import record_of
 from tests.command import ROOT, run
@@ -140,6 +143,24 @@ def test_a_model_that_is_damaged_or_gone_is_made_again_as_the_message_says(folde
         for name in ("config.yaml", "model.safetensors"):
             shutil.copy(made / name, model)
         assert held_out(kept, trial) == trained(folder, made.parent.name)["val"]
+
+
+@pytest.mark.slow
+def test_a_page_names_the_quantities_in_which_the_chosen_trial_is_worst(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
+    with opened_study(["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny"]) as kept:
+        chosen = select(kept.study)
+        data = read_dataset(locate(OmegaConf.to_object(kept.config.dataset)))
+        kept_errors = worst_quantities(kept, chosen)
+    predicted = codes.load(kept.folder / "models" / str(chosen.number)).predict(
+        data.val.trajectories[:, 0], data.timesteps
+    )
+    errors = np.percentile(np.abs(np.log10(predicted / data.val.trajectories)), 99, (0, 1))
+    expected = dict(sorted(zip(data.labels, errors, strict=True), key=lambda entry: -entry[1]))
+    assert list(kept_errors) == list(expected) and kept_errors == pytest.approx(expected, rel=1e-3)
+    told = ", ".join(f"{label} {error:.3g} dex" for label, error in kept_errors.items())
+    assert f"Quantities with the largest lae99 on val: {told}." in (kept.folder / "report.html").read_text()
 
 
 @pytest.mark.slow

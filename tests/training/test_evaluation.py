@@ -13,7 +13,7 @@ from torch import nn
 from codes.data import Split, TensorSplit, prepare
 from codes.errors import Diverged
 from codes.surrogates.base import SolverFailure
-from codes.training.evaluation import evaluate, percentile
+from codes.training.evaluation import evaluate, evaluate_by_quantity, percentile
 from tests.training import example
 
 
@@ -47,6 +47,35 @@ def test_metrics_are_those_of_numpy_in_physical_units(log10):
         },
         rel=1e-4,
     )
+
+
+@pytest.mark.parametrize("log10", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_errors_of_each_quantity_are_those_of_numpy(count, log10, monkeypatch):
+    raw = example.dataset()
+    scales = np.logspace(-3, 3, count)  # each quantity has an error of its own
+    columns = np.arange(count) % 3
+    parts = {name: Split(split.trajectories[..., columns] * scales) for name, split in raw.splits()}
+    labels = tuple(f"species {index}" for index in range(count))
+    config = example.config("MultiONet", f"dataset.log10_transform={str(log10).lower()}")
+    data = prepare(replace(raw, **parts, labels=labels), config.dataset)
+    error = 0.1 * torch.randn(data.val.x.shape, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("codes.training.batches.EVALUATION_ROWS", 3 * 21)  # in slices
+    found = evaluate_by_quantity(Known(data.val.x, error), data.val, data, 95)
+    truth, predicted = (data.transform.inverse(x.double()).numpy() for x in (data.val.x, data.val.x + error))
+    absolute = np.abs(np.log10(predicted) - np.log10(truth)) if log10 else np.abs(predicted - truth)
+    for name, values in {"lae99": np.percentile(absolute, 95, (0, 1)), "mlae": absolute.mean((0, 1))}.items():
+        assert found[name] == pytest.approx(dict(zip(labels, values, strict=True)), rel=1e-4, abs=0)
+    whole = evaluate(Known(data.val.x, error), data.val, data.t, data.transform, 95)
+    assert np.mean(list(found["mlae"].values())) == pytest.approx(whole["mlae"])
+    if count == 1:
+        assert found["lae99"][labels[0]] == whole["lae99"]
+
+
+def test_quantities_of_one_label_are_numbered():
+    data = replace(example.data(), labels=("a", "b", "a"))
+    found = evaluate_by_quantity(Known(data.val.x, torch.zeros_like(data.val.x)), data.val, data, 99)
+    assert found["mlae"] == {"q0": 0, "q1": 0, "q2": 0}
 
 
 @pytest.mark.parametrize("unit", [1e-50, 1e51])
@@ -86,6 +115,8 @@ def test_a_prediction_that_is_not_finite_diverged(value):
     error[5, 7, 1] = value
     with pytest.raises(Diverged, match="NaN or infinite"):
         evaluate(Known(data.test.x, error), data.test, data.t, data.transform, 99)
+    with pytest.raises(Diverged, match="NaN or infinite"):
+        evaluate_by_quantity(Known(data.test.x, error), data.test, data, 99)
 
 
 def test_a_solver_that_gave_up_diverged():

@@ -1,6 +1,7 @@
 """What a training leaves to look at."""
 
 import csv
+import json
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from codes.files import write_atomically
-from codes.training import evaluate, train, write_history, write_metrics
+from codes.training import evaluate, evaluate_by_quantity, train, write_history, write_metrics
 from codes.training.pictures import write_picture
 from tests.training import example
 
@@ -20,6 +21,10 @@ from tests.training import example
 def trained(request):
     data = example.data(log10=request.param)
     return train(example.config(), data, "cpu", progress=False), data
+
+
+def by_quantity(result, data):
+    return evaluate_by_quantity(result.model, data.val, data, 99)
 
 
 def test_history_has_a_row_per_evaluation(trained, tmp_path):
@@ -32,18 +37,27 @@ def test_history_has_a_row_per_evaluation(trained, tmp_path):
 def test_metrics_name_their_splits_and_units(trained, tmp_path):
     result, data = trained
     val = evaluate(result.model, data.val, data.t, data.transform, 99)
-    content = yaml.safe_load(write_metrics(tmp_path / "metrics.yaml", result, val, data.transform.unit).read_text())
+    parts = {split: evaluate_by_quantity(result.model, getattr(data, split), data, 99) for split in ("test", "val")}
+    path = write_metrics(tmp_path / "metrics.yaml", result, val, parts, data.transform.unit)
+    content = yaml.safe_load(path.read_text())
     assert content["unit"] == data.transform.unit
     assert content["val"] == val
     assert content["test"] == {name: result.metrics[name] for name in val}
     assert set(content["costs"]) == {"inference_time", "inference_time_spread", "train_time", "n_parameters"}
     assert content["epoch"] == result.epoch
+    assert content["by_quantity"] == parts and set(parts["val"]["lae99"]) == set(data.labels)
+    for split, errors in parts.items():
+        assert np.mean(list(errors["mlae"].values())) == pytest.approx(content[split]["mlae"])
 
 
 def test_the_picture_needs_no_network_and_is_small(trained, tmp_path):
     result, data = trained
-    path = write_picture(tmp_path / "training.html", result, data)
+    errors = by_quantity(result, data)
+    path = write_picture(tmp_path / "training.html", result, data, errors)
     text = path.read_text()
+    worst_first = sorted(data.labels, key=errors["lae99"].get, reverse=True)
+    (shown,) = re.findall(rf'"name":"val LAE99 \[{data.transform.unit}\], by quantity","x":(\[.*?\])', text)
+    assert json.loads(shown) == worst_first
     assert path.stat().st_size < 5e6
     assert not re.search(r"<(script|link)[^>]*\s(src|href)=", text)
     for expected in ("training loss", f"test LAE99 [{data.transform.unit}]", "test trajectory 2"):
@@ -54,7 +68,7 @@ def test_the_picture_needs_no_network_and_is_small(trained, tmp_path):
 def test_times_over_decades_have_a_logarithmic_axis(first, kind, trained, tmp_path):
     result, data = trained
     spread = replace(data, timesteps=np.array([first, *np.logspace(-4, 5, data.spec.n_timesteps - 1)]))
-    text = write_picture(tmp_path / "training.html", result, spread).read_text()
+    text = write_picture(tmp_path / "training.html", result, spread, by_quantity(result, spread)).read_text()
     assert re.findall(r'"title":\{"text":"time"\}(,"type":"log")?', text) == [kind] * 3
     assert "test trajectory 2: solid the truth, dashed the prediction" in text
 

@@ -18,6 +18,7 @@ from codes.results.report.parameters import importances, slices
 from codes.results.report.style import COLOURS
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
+from codes.results.scores import worst_quantities
 from codes.results.select import knee_stability
 from codes.tuning.front import metric_of
 from codes.tuning.ledger import record_of
@@ -145,7 +146,10 @@ def _scores(findings: Findings) -> str:
         (name, *(findings.quantity(name, both[split][name]) if name in both[split] else "" for split in both))
         for name in both["val"]
     ]
-    return table(("", "test, chosen by it", "val, seen by no choice"), rows, numbers=True)
+    worst = worst_quantities(findings.kept, findings.chosen) if findings.chosen else {}
+    told = ", ".join(f"{label} {findings.quantity('lae99', error)}" for label, error in worst.items())
+    shown = table(("", "test, chosen by it", "val, seen by no choice"), rows, numbers=True)
+    return shown + (paragraph(f"Quantities with the largest lae99 on val: {told}.") if len(worst) > 1 else "")
 
 
 def _certified(findings: Findings) -> str:
