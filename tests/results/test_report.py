@@ -22,6 +22,8 @@ from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
 from codes.storage import existing
 from codes.tuning.changes import STORED
+from codes.tuning.ledger import record_of
+from codes.tuning.objective import Objective
 from codes.tuning.study import run_study
 from tests.results.test_select import POINTS, trials
 from tests.tuning.studies import RUNNERS, composed
@@ -94,6 +96,13 @@ def dual(studies):
         yield read(kept)
 
 
+def ran_on(hardware, made):
+    """Trials with a note of their device; ``hardware=None``: without one."""
+    for trial in made if hardware else ():
+        trial.user_attrs["claim"] = {"hardware": hardware}
+    return tuple(made)
+
+
 def test_what_was_found_in_words(studies):
     with opened_study([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"]) as kept:
         findings = read(kept)
@@ -158,7 +167,7 @@ def test_what_ran_out_of_time_is_never_on_a_front(dual):
 def test_studies_are_compared_by_their_fronts(dual, studies):
     with opened_study([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"]) as kept:
         single = read(kept)
-    (picture,) = costs([replace(dual, trials=tuple(trials(*POINTS))), single])
+    (picture,) = costs([replace(dual, trials=ran_on(record_of(single.chosen)["hardware"], trials(*POINTS))), single])
     traces = [(trace.name, trace.mode, trace.marker.symbol, trace.showlegend) for trace in picture.figure.data]
     several, one = dual.kept.name, single.kept.name
     assert traces == [
@@ -187,6 +196,43 @@ def test_studies_of_other_questions_are_not_compared_without_a_word(dual, studie
         )
         in page
     )
+
+
+ALIKE = {
+    "the same": ({}, "x", 1, 1),
+    "floor": ({"dataset.tolerance": 1e-9}, "x", 2, 2),
+    "data, by the last of many words": ({"dataset.generate.seed": 43}, "x", 2, 2),
+    "source of the data": ({"dataset.source": "download"}, "x", 2, 2),
+    "unit": ({"dataset.log10_transform": False}, "x", 2, 2),
+    "percentile, which is that of lae99": ({"trainer.target_percentile": 50.0}, "x", 2, 1),
+    "device, which is that of times": ({}, "y", 2, 1),
+    "device that nobody has noted": ({}, None, 2, 1),
+}
+
+
+@pytest.mark.parametrize(("changed", "hardware", "by_time", "by_size"), ALIKE.values(), ids=ALIKE)
+def test_studies_share_a_ranking_where_what_they_measure_is_the_same(changed, hardware, by_time, by_size, dual):
+    """``by_time`` in lae99 and inference_time, ``by_size`` in mlae and n_parameters."""
+
+    def made(name, config, hardware, metrics):
+        objective = Objective(metrics, epochs=100)
+        found = ran_on(hardware, trials(*POINTS, objective=objective))
+        return replace(dual, kept=replace(dual.kept, name=name, config=config, objective=objective), trials=found)
+
+    first, other = copy.deepcopy(dual.kept.config), copy.deepcopy(dual.kept.config)
+    first.dataset.generate.n_train = other.dataset.generate.n_train = 10**30  # of many digits
+    for key, value in changed.items():
+        OmegaConf.update(other, key, value)
+    for metrics, count in ((("lae99", "inference_time"), by_time), (("mlae", "n_parameters"), by_size)):
+        compared = [made("one", first, "x", metrics), made("two", other, hardware, metrics)]
+        compared.append(replace(made("empty", other, hardware, metrics), trials=()))
+        page = comparison_page("both", [(found, found.kept.name) for found in compared])
+        limits = page.partition('id="within-your-limits"')[2].partition("</section>")[0]
+        pictures = costs(compared)
+        assert (limits.count("<table"), len(pictures)) == (count, count)
+        assert all(picture.figure.layout.showlegend for picture in pictures)  # which says whose each is
+        assert all(f"The trials of {name} that" in limits for name in (("one", "two") if count == 2 else ("one, two",)))
+        assert ("Beware" in page) == (by_time == 2)
 
 
 def test_what_no_study_beats_is_listed_by_what_it_reaches(dual):

@@ -14,18 +14,24 @@ from codes.results.report.study import in_words
 from codes.results.report.style import STAR, STUDIES, Picture, axis
 from codes.tuning.ledger import record_of
 
-ERRORS = ("content", "url", "generate", "log10_transform", "tolerance")  # keys of dataset that say what an error is of
+ERRORS = ("source", "content", "url", "generate", "log10_transform", "tolerance")  # of dataset: what an error is of
+MATTERS_TO = {  # what is measured differently matters to these metrics only; everything else to all
+    "dataset.log10_transform": {"lae99", "mlae"},
+    "trainer.target_percentile": {"lae99"},
+    "the device": {"inference_time", "train_time"},
+}
 
 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
     """HTML of several studies, each with the address of its own page."""
     findings = [found for found, _ in studies]
+    axes = findings[0].axes
     words = "".join(paragraph(f"{found.kept.name}: {in_words(found)}", "found") for found in findings)
     words += _beware(findings)
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
-        ("Within your limits", "".join(_unbeaten(group, *findings[0].axes) for group in _alike(findings))),
+        ("Within your limits", "".join(_unbeaten(group, *axes) for group in _alike(findings, axes))),
         ("Accuracy against cost", Gallery().show(*costs(findings))),
         ("Pages", pages),
     ]
@@ -43,16 +49,20 @@ def _beware(findings: Sequence[Findings]) -> str:
         for key, by_value in values.items()
         if len(by_value) > 1
     ]
-    return paragraph(f"Beware, these studies cannot simply be compared: {'; '.join(differ)}.") if differ else ""
+    if not differ:
+        return ""
+    apart = "Those of which errors or times cannot be compared have a table and a picture of their own."
+    return paragraph(f"Beware, these studies cannot simply be compared: {'; '.join(differ)}. {apart}")
 
 
 def _measured(found: Findings) -> dict[str, str]:
     """What the errors of a study are errors of, and on what its times were taken, as far as it is known."""
     config = found.kept.config
-    facts = {f"dataset.{key}": str(config.dataset.get(key))[:80] for key in ERRORS}
+    facts = {f"dataset.{key}": str(config.dataset.get(key)) for key in ERRORS}
     facts["trainer.target_percentile"] = f"{config.trainer.target_percentile:g}"
-    hardware = record_of(found.chosen).get("hardware") if found.chosen else None
-    return {**facts, "the device": hardware} if hardware else facts
+    if found.chosen is not None:
+        facts["the device"] = record_of(found.chosen).get("hardware", "unknown")
+    return facts
 
 
 def _studies(findings: Sequence[Findings]) -> str:
@@ -81,30 +91,34 @@ def _study(found: Findings) -> tuple[str, ...]:
 
 
 def _unbeaten(findings: Sequence[Findings], x: str, y: str) -> str:
-    """The Pareto front of all studies together in two metrics, as a table; empty before there is one."""
+    """The Pareto front of some studies together in two metrics, as a table; empty before there is one."""
     points = [(point, found) for found in findings for point in _points(found, found.complete, x, y)]
     rows, least = [], math.inf
     for (first, second, number), study in sorted(points, key=lambda entry: entry[0]):
         if second < least:
             rows.append((study.kept.name, f"{number}", study.quantity(x, first), study.quantity(y, second)))
             least = second
+    names = ", ".join(found.kept.name for found in findings)
     text = (
-        f"The trials of all studies that no other one beats in {x} and {y}, as measured on test. Of those whose {x} is "
-        f"within your limit the last has the least {y}; of those whose {y} is, the first has the least {x}."
+        f"The trials of {names} that no other one of them beats in {x} and {y}, as measured on test. Of those whose "
+        f"{x} is within your limit the last has the least {y}; of those whose {y} is, the first has the least {x}."
     )
     return paragraph(text) + table(("study", "trial", x, y), rows) if rows else ""
 
 
 def costs(findings: Sequence[Findings]) -> list[Picture]:
-    """Complete trials of all studies in the two metrics of the first one; one picture for each unit of those."""
-    return [_cost(group, *findings[0].axes) for group in _alike(findings)]
+    """Complete trials of all studies in the two metrics of the first one; one picture for those that are alike."""
+    axes = findings[0].axes
+    return [_cost(group, *axes) for group in _alike(findings, axes)]
 
 
-def _alike(findings: Sequence[Findings]) -> list[list[Findings]]:
-    """Studies whose metrics can be compared: those of the first one have the same units there."""
+def _alike(findings: Sequence[Findings], metrics: Sequence[str]) -> list[list[Findings]]:
+    """Studies that can be compared: all that matters to ``metrics`` is the same. One without a result is left out."""
     alike: dict[tuple[str, ...], list[Findings]] = {}
-    for found in findings:
-        alike.setdefault(tuple(map(found.label, findings[0].axes)), []).append(found)
+    for found in [found for found in findings if found.complete] or findings:
+        facts = _measured(found).items()
+        same = tuple(value for fact, value in facts if MATTERS_TO.get(fact, {*metrics}) & {*metrics})
+        alike.setdefault(same, []).append(found)
     return list(alike.values())
 
 
@@ -128,6 +142,7 @@ def _cost(findings: Sequence[Findings], x: str, y: str) -> Picture:
         return Picture(title, f"No trial has both {x} and {y} yet.")
     figure.update_xaxes(title=findings[0].label(x), **axis(point[0] for point in drawn))
     figure.update_yaxes(title=findings[0].label(y), **axis(point[1] for point in drawn))
+    figure.update_layout(showlegend=True)  # also of one study
     text = "Down and left is better. One colour for each study; line: its Pareto front, where it has optimised both; "
     return Picture(title, f"{text}star: its knee, or its best trial.", figure, height=520)
 
