@@ -7,7 +7,7 @@ import pytest
 
 from codes.data import read_dataset, split_trajectories, write_dataset
 from codes.errors import UserError
-from tests.data.test_hdf5 import arrays
+from tests.data.files import arrays
 
 
 def test_trajectories_shared_between_splits_are_told(path, caplog):

@@ -40,6 +40,12 @@ def study_in(folder):
     return optuna.load_study(study_name="robertson_MultiONet", storage=open_file(Path(folder, "study.db")))
 
 
+def run(folder, runner, *overrides, **settings):
+    """The study that a run of ``composed`` here leaves."""
+    run_study(composed(folder, *overrides), RUNNERS + runner, **settings)
+    return study_in(folder)
+
+
 def entered(study, **changed):
     """Enter a coordinator whose entry differs from this process's in what is ``changed``."""
     other = Presence(study)

@@ -1,10 +1,8 @@
-"""Studies run by this process: budgets, outcomes, slots, resumes, refusals."""
+"""Studies run by this process: budgets, outcomes, slots, resumes, refusals; for what ends one: test_endings.py."""
 
 import copy
 import csv
-import os
 import re
-import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +25,12 @@ from tests.tuning.studies import (
     composed,
     held_workers,
     hold,
-    launch,
     outcomes,
     release,
+    run,
     study_in,
     until,
 )
-
-
-def run(folder, runner, *overrides, **settings):
-    run_study(composed(folder, *overrides), RUNNERS + runner, **settings)
-    return study_in(folder)
 
 
 def test_a_study_prunes_saves_and_tells(tmp_path, capsys):
@@ -121,90 +114,10 @@ def test_same_seed_same_proposals(tmp_path):
     assert [trial.params for trial in one.trials] == [trial.params for trial in other.trials]
 
 
-def test_ten_invalid_trials_at_the_start_stop_the_study_with_the_first_cause(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)10 invalid trials in a row; trial 0 failed: .*nowhere.h5.*Traceback"):
-        run(tmp_path, "misconfigured", "trials=20")
-    assert outcomes(tmp_path) == {"failed": 10}
-
-
-def test_what_ended_a_study_is_told_also_where_its_table_cannot_be_written(tmp_path, capsys):
-    (tmp_path / "out/trials.csv").mkdir(parents=True)
-    with pytest.raises(UserError, match="10 invalid trials in a row"):
-        run(tmp_path, "misconfigured", "trials=20")
-    assert "trials.csv is not up to date: " in capsys.readouterr().out
-
-
-def test_max_invalid_counts_those_in_a_row_of_a_launch(tmp_path):
-    with pytest.raises(UserError, match="after 4 invalid trials in a row; trial 2 out_of_memory: out of memory"):
-        run(tmp_path, "in_turn", "max_invalid=3", "trials=5", "pruner=none")
-    assert sum(outcomes(tmp_path).values()) == 6
-    run(tmp_path, "quadratic", "max_invalid=3", "trials=5", "pruner=none")
-    assert outcomes(tmp_path)["complete"] + outcomes(tmp_path)["diverged"] == 5
-    run(tmp_path / "other", "in_turn", "max_invalid=4", "trials=5", "pruner=none")
-    assert sum(outcomes(tmp_path / "other").values()) == 11  # six of them invalid
-
-
-def test_a_full_disk_stops_at_once(tmp_path):
-    with pytest.raises(UserError, match="No space left on device"):
-        run(tmp_path, "full_disk")
-    assert outcomes(tmp_path) == {"failed": 1}
-
-
 def test_after_the_last_seed_comes_the_first(tmp_path):
     for trials in (1, 2):
         study = run(tmp_path, "quadratic", f"trials={trials}", "pruner=none", f"seed={2**32 - 1}")
     assert [record_of(trial)["seed"] for trial in study.trials] == [2**32 - 1, 0]
-
-
-def test_an_error_that_no_file_takes_costs_its_trial(tmp_path):
-    study = run(tmp_path, "unwritable", "trials=3", "pruner=none")
-    assert outcomes(tmp_path) == {"complete": 3, "failed": 1}
-    record = record_of(study.trials[1])
-    assert r"data/\udcff.h5" in record["reason"] and r"data/\udcff.h5" in Path(record["traceback"]).read_text()
-
-
-@pytest.mark.slow
-def test_a_traceback_is_written_in_any_language(tmp_path):
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ran = launch(tmp_path, "unwritable", "trials=3", "pruner=none", **ascii_only)
-    _, err = ran.communicate(timeout=60)
-    assert ran.returncode == 0, err
-    assert "5 µs" in (tmp_path / "out/tracebacks/trial_1.txt").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_a_terminal_without_a_sign_is_no_reason_to_end(tmp_path):
-    ran = launch(tmp_path, "timed", "trials=12", "pruner=none", PYTHONIOENCODING="ascii")
-    out, err = ran.communicate(timeout=60)
-    assert ran.returncode == 0, err
-    assert r"took 1 \xb1 0 s" in out
-
-
-def test_a_worker_that_cannot_start_says_why(tmp_path, capsys):
-    with pytest.raises(UserError, match="no slot is left"):
-        run(tmp_path, "quadratic", warm_up=RUNNERS + "broken_warm_up")
-    assert "libcudart" in capsys.readouterr().out
-    assert study_in(tmp_path).trials == []
-
-
-def test_a_worker_that_is_killed_while_it_starts_is_started_again(tmp_path, monkeypatch, capsys):
-    kills = tmp_path / "kills"
-    monkeypatch.setenv("KILLS", str(kills))
-    kills.write_text("2")
-    run(tmp_path, "quadratic", "trials=2", warm_up=RUNNERS + "killed_while_it_starts")
-    assert sum(outcomes(tmp_path).values()) == 2 and kills.read_text() == "0"
-    kills.write_text("9")
-    with pytest.raises(UserError, match="no slot is left"):
-        run(tmp_path, "quadratic", "trials=4", warm_up=RUNNERS + "killed_while_it_starts")
-    assert "killed by SIGKILL" in capsys.readouterr().out and kills.read_text() == "6"
-
-
-def test_a_worker_that_hangs_while_it_starts_is_started_again(tmp_path, monkeypatch):
-    stops = tmp_path / "stops"
-    stops.touch()
-    monkeypatch.setenv("STOPS", str(stops))
-    run(tmp_path, "quadratic", "trials=1", "deadline=2", "pruner=none", warm_up=RUNNERS + "stopped_while_it_starts")
-    assert sum(outcomes(tmp_path).values()) == 1 and not stops.exists()
 
 
 def test_data_that_cannot_be_had_leaves_no_study(tmp_path):
@@ -311,28 +224,6 @@ def test_arguments_of_another_type_are_refused_before_optuna_meets_them(section,
         bad[section][key] = [1.5]
         with pytest.raises(UserError, match=rf"{section}\.{key}|'{key}'"):
             plan_study(bad)
-
-
-def test_whatever_ends_the_main_thread_settles_the_running_trial(tmp_path):
-    """A launcher's handler of a signal raises what it likes: that of submitit SystemExit."""
-
-    def leave(number, frame):
-        raise SystemExit(255)
-
-    def send():
-        held_workers(tmp_path)
-        os.kill(os.getpid(), signal.SIGUSR2)
-
-    hold(tmp_path)
-    before, sender = signal.signal(signal.SIGUSR2, leave), threading.Thread(target=send)
-    sender.start()
-    try:
-        with pytest.raises(SystemExit):
-            run_study(composed(tmp_path, "trials=3"), RUNNERS + "held")
-    finally:
-        sender.join()
-        signal.signal(signal.SIGUSR2, before)
-    assert outcomes(tmp_path) == {"interrupted": 1}
 
 
 def test_a_coordinator_lives_visibly_while_another_one_holds_the_claim(tmp_path, monkeypatch):
