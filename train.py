@@ -41,10 +41,10 @@ def settings(config: DictConfig) -> schema.TrainConfig:
 
 def begin(config: schema.TrainConfig) -> tuple["PreparedData", str]:
     """Data on its device, and the device's name; refuses a config out of range before anything is loaded."""
+    check_config(config)
     from codes.data import load_data_once
     from codes.device import resolve_device
 
-    check_config(config)
     device = resolve_device(config.device)
     return load_data_once(OmegaConf.to_yaml(config.dataset), device), device
 
@@ -97,13 +97,13 @@ def warm_up() -> None:
 @hydra.main(config_path="conf", config_name="train", execution_whitelist=["codes.callbacks.*", "codes.console.*"])
 def main(config: DictConfig) -> float | tuple[float, ...]:
     """Train what was composed."""
+    check_keys(config)
+    typed = settings(config)
+    data, device = begin(typed)
     from codes.training import evaluate, evaluate_by_quantity, save_artifact, train, write_history, write_metrics
     from codes.training.checkpoint import CHECKPOINT
     from codes.training.pictures import write_picture
 
-    check_keys(config)
-    typed = settings(config)
-    data, device = begin(typed)
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not typed.trainer.resume:
         keep_earlier(folder, [CHECKPOINT])

@@ -26,14 +26,15 @@ resolvers.register()
 @hydra.main(config_path="conf", config_name="tune", execution_whitelist=["codes.callbacks.*", "codes.console.*"])
 def main(config: DictConfig) -> dict[str, str]:
     """Run the study that was composed; its trials are those of ``train.py``. Returns its row in a multirun's table."""
-    from codes.tuning.origins import composed_layers, origins
-    from codes.tuning.stages import narrow, sum_up
-    from codes.tuning.study import run_study
-
     secrets.take_from_config(config)  # that of a job of a multirun
     cli.refuse_older_style(config)
     check_keys(config)
     resolve_hydra(config)
+    first_training(config)
+    from codes.tuning.origins import composed_layers, origins
+    from codes.tuning.stages import narrow, sum_up
+    from codes.tuning.study import run_study
+
     job = HydraConfig.get()
     is_fine = config.fine is not None  # search_space=fine
     with narrow(config, prepare, arguments.typed(job)) if is_fine else nullcontext():
@@ -64,20 +65,27 @@ def resolve_hydra(config: DictConfig) -> None:
             OmegaConf.update(config, key, OmegaConf.select(config, key))
 
 
+def first_training(config: DictConfig) -> schema.TrainConfig:
+    """What each training of the study starts from; refuses values out of range."""
+    from train import settings
+
+    typed = settings(config)
+    check_config(typed)
+    return typed
+
+
 def prepare(config: DictConfig) -> None:
     """Refuse what no training could start from; make or fetch the data once, before several workers ask for it.
 
     It is loaded as a training loads it, which looks at every value. Conditions may look at its parameters. A file of
     the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
     """
+    typed = first_training(config)
     import torch
 
     from codes import surrogates
     from codes.data import file_content, load_data, locate
-    from train import settings
 
-    typed = settings(config)
-    check_config(typed)
     if isinstance(config.slot.population, int) and config.slot.population > 1:
         from codes.training import check_population
 
