@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from codes.data import TensorSplit
+from codes.training.cpu import cpu_settings
 from codes.training.evaluation import divergence, inference, predictions
 
 LOCK_FILE = Path("/tmp/codes-latency.lock")  # of the host: TMPDIR differs between batch jobs
@@ -57,10 +58,18 @@ def measure_latency(
     return Latency(statistics.median(seconds), _interquartile_range(seconds), len(seconds))
 
 
-def time_in_turn(
-    calls: Sequence[tuple[nn.Module, TensorSplit, Tensor]], rounds: int, seed: int = 0
-) -> list[list[float]]:
-    """Seconds of each of ``calls`` (model, split, times) in each of ``rounds``, each round in another random order.
+@dataclass(frozen=True)
+class Call:
+    """What is timed in turn with others: predictions of ``split`` at times ``t``, on a CPU with ``threads`` threads."""
+
+    model: nn.Module
+    split: TensorSplit
+    t: Tensor
+    threads: int | None = None
+
+
+def time_in_turn(calls: Sequence[Call], rounds: int, seed: int = 0) -> list[list[float]]:
+    """Seconds of each of ``calls`` in each of ``rounds``, each round in another random order.
 
     What slows the machine down for a while so falls on all alike, and values of one round are pairs. Each comes after
     warm-up, for the one before has left its own data in the caches; by ``clock_of`` the device, one measurement at a
@@ -70,12 +79,14 @@ def time_in_turn(
     seconds: list[list[float]] = [[] for _ in calls]
     with host_lock(), ExitStack() as modes, divergence():
         for call in calls:
-            modes.enter_context(inference(call[0]))
+            modes.enter_context(inference(call.model))
         for _ in range(rounds):
             draw.shuffle(order)
             for index in order:
-                _warm_up(*calls[index])
-                seconds[index].append(_time_prediction(*calls[index], clock_of(calls[index][2].device)))
+                call = calls[index]
+                with cpu_settings(call.threads):
+                    _warm_up(call.model, call.split, call.t)
+                    seconds[index].append(_time_prediction(call.model, call.split, call.t, clock_of(call.t.device)))
     return seconds
 
 

@@ -154,7 +154,7 @@ def warm_up(device: str | torch.device = "cpu") -> None:
 
     A worker calls it once, so that its first timed training is not slower than the others.
     """
-    torch.set_flush_denormal(True)  # as trainings do (trainer.cpu_settings); threads that begin from here on inherit it
+    torch.set_flush_denormal(True)  # as trainings do (cpu.cpu_settings); threads that begin from here on inherit it
     row = nn.Parameter(torch.ones(2, device=device))
     row.grad = torch.zeros_like(row)
     config = SurrogateConfig(

@@ -20,13 +20,14 @@ from codes.surrogates.stack import stacked
 from codes.training.batches import Batches, plan_blocks
 from codes.training.captured import SETTLED, Step, TrainingStep
 from codes.training.checkpoint import by_key
+from codes.training.cpu import cpu_settings
 from codes.training.footprint import check_fits
 from codes.training.latency import synchronize
 from codes.training.optim import Optimizer, StackedCriterion
 from codes.training.progress import Progress, TrainResult
 from codes.training.stacked_batches import StackedBatches
 from codes.training.stacked_optim import StackedOptimizer
-from codes.training.trainer import Run, cpu_settings, seeded
+from codes.training.trainer import Run, seeded
 
 MemberReport = Callable[[int, int, dict[str, float]], None]
 ROUNDS, STEPS, LONGEST_SECONDS = 3, 5, 1.0  # of a measured speed-up

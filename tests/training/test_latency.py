@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from codes.training import latency, train
-from codes.training.latency import FEWEST_REPEATS, WARM_UP_CALLS, host_lock, measure_latency, time_in_turn
-from codes.training.trainer import cpu_settings
+from codes.training.cpu import cpu_settings
+from codes.training.latency import FEWEST_REPEATS, WARM_UP_CALLS, Call, host_lock, measure_latency, time_in_turn
 from tests.training import example
 
 
@@ -68,7 +68,9 @@ def test_the_wait_for_a_core_does_not_count_where_one_thread_does_all_the_work()
     data = example.data()
     with cpu_settings(1):
         assert measure_latency(Waiting(), data.test, data.t, 5).median < Waiting.seconds
-        assert max(map(max, time_in_turn([(Waiting(), data.test, data.t)], rounds=5))) < Waiting.seconds
+    one, two = (Call(Waiting(), data.test, data.t, threads) for threads in (1, 2))
+    alone, together = time_in_turn([one, two], rounds=5)
+    assert max(alone) < Waiting.seconds <= min(together)
     with cpu_settings(2):  # some of them wait for others, which is part of a prediction
         assert measure_latency(Waiting(), data.test, data.t, 5).median >= Waiting.seconds
 
@@ -92,7 +94,7 @@ class Noted(Counted):
 
 def test_in_turn_each_model_is_warmed_up_anew_for_it_finds_the_caches_full_of_another_one():
     data, notes = example.data(), []
-    calls = [(Noted(name, notes), data.test, data.t) for name in "abc"]
+    calls = [Call(Noted(name, notes), data.test, data.t) for name in "abc"]
     seconds = time_in_turn(calls, rounds=5)
     assert [len(times) for times in seconds] == [5, 5, 5]
     in_a_row = WARM_UP_CALLS + 1  # one of them is timed

@@ -16,7 +16,8 @@ from codes.metrics import METRICS
 from codes.surrogates import SURROGATES, products
 from codes.surrogates.base import SolverFailure
 from codes.training import evaluate, train
-from codes.training.trainer import Run, cpu_settings
+from codes.training.cpu import cpu_settings
+from codes.training.trainer import Run
 from tests.training import example
 from tests.training.child import digest
 
