@@ -1,4 +1,4 @@
-"""Measure again what a study recommends: inference times side by side, and accuracies from new seeds."""
+"""Measure again what studies recommend: inference times side by side, and accuracies from new seeds."""
 
 import logging
 import os
@@ -13,9 +13,11 @@ from optuna.trial import FrozenTrial
 from codes.device import device_model, resolve_device
 from codes.errors import StopTraining, UserError
 from codes.results.certificate import PREFIX, TIMES, certified_trials
+from codes.results.comparable import DEVICE, differences, measured
 from codes.results.opening import Kept
 from codes.results.replay import trial_config
 from codes.results.scores import check_same_data, load_model
+from codes.results.side_by_side import SIDE_BY_SIDE
 from codes.tuning.ledger import record_of
 from codes.tuning.models import kept_model
 from codes.tuning.pace import as_time
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 IDLE = 0.5  # processes that want to run, on average over a minute, at most
 FEWEST_ROUNDS = 10
 Say = Callable[[str], None]
+Candidate = tuple[Kept, FrozenTrial]
 
 
 def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: str, say: Say) -> list[FrozenTrial]:
@@ -44,43 +47,80 @@ def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: st
     Raises:
         UserError: nothing to certify, an argument out of range, or the study is running.
     """
-    load = os.getloadavg()[0]
     trials = certified_trials(kept.trials(), kept.objective, k)
-    _check(kept, trials, seeds, rounds)
-    _check_ended(kept, say)
-    name = resolve_device(device)
-    _check_data(kept, trials, name)
-    missing = [(trial, seed) for trial in trials for seed in seeds if _key(trial, seed) not in kept.study.user_attrs]
-    say(_costs(trials, missing, rounds, name))
-    busy = f"other programs run here (load {load:.1f}): times may be too long, and their intervals too wide"
-    if load > IDLE:
-        say(f"Warning: {busy}")
-    for index, (trial, seed) in enumerate(missing, start=1):
-        say(f"training {index} of {len(missing)}: trial {trial.number} from seed {seed}")
-        kept.study.set_user_attr(_key(trial, seed), _train(kept, trial, seed, name))
-    say(f"timing {len(trials)} models in {rounds} rounds")
-    seconds = _time(kept, trials, seeds, rounds, name)
-    about = {"device": name, "model": device_model(name), "on": f"{datetime.now():%Y-%m-%d %H:%M}"}
-    warning = {"warning": busy} if load > IDLE else {}
-    kept.study.set_user_attr(TIMES, {"seconds": seconds, **about, **warning})
+    if not trials:
+        raise UserError(f"{kept.name} has no complete trial to certify yet")
+    seconds, timing = _measure([(kept, trial) for trial in trials], seeds, rounds, device, say)
+    timed = {str(trial.number): own for trial, own in zip(trials, seconds, strict=True) if own}
+    kept.study.set_user_attr(TIMES, {"seconds": timed, **timing})
     return trials
 
 
-def _check(kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], rounds: int) -> None:
-    if not trials:
-        raise UserError(f"{kept.name} has no complete trial to certify yet")
+def certify_side_by_side(
+    candidates: Sequence[Candidate], *, seeds: Sequence[int], rounds: int, device: str, say: Say
+) -> None:
+    """Train what each of several studies recommends from each of ``seeds``, and time all of them in the same rounds.
+
+    Everything else is as of ``certify``; each study keeps its part.
+
+    Raises:
+        UserError: what that of ``certify`` does, or the studies differ in what their errors are errors of, or in the
+            number of threads.
+    """
+    facts = {kept.name: measured(kept.config, trial) for kept, trial in candidates}
+    for own in facts.values():
+        del own[DEVICE]  # all are timed on this one
+    if differ := differences(facts):
+        raise UserError(f"these studies cannot be compared: {'; '.join(differ)}; certify each, with surrogate=...")
+    seconds, timing = _measure(candidates, seeds, rounds, device, say)
+    at = datetime.now().isoformat()
+    for (kept, trial), own_seconds in zip(candidates, seconds, strict=True):
+        part = {"trial": trial.number, "seconds": own_seconds, "at": at, **timing}
+        kept.study.set_user_attr(SIDE_BY_SIDE, part)
+
+
+def _measure(
+    candidates: Sequence[Candidate], seeds: Sequence[int], rounds: int, device: str, say: Say
+) -> tuple[list[list[float]], dict[str, str]]:
+    """Train what is missing; seconds of each candidate in each round (none without a model), and how it was timed."""
+    load = os.getloadavg()[0]
+    _check(candidates, seeds, rounds)
+    for kept in {kept.name: kept for kept, _ in candidates}.values():
+        _check_ended(kept, say)
+    name = resolve_device(device)
+    _check_data(candidates, name)
+    wanted = [(kept, trial, seed) for kept, trial in candidates for seed in seeds]
+    missing = [one for one in wanted if _key(*one[1:]) not in one[0].study.user_attrs]
+    say(_costs(candidates, missing, rounds, name))
+    busy = f"other programs run here (load {load:.1f}): times may be too long, and their intervals too wide"
+    if load > IDLE:
+        say(f"Warning: {busy}")
+    for index, (kept, trial, seed) in enumerate(missing, start=1):
+        say(f"training {index} of {len(missing)}: trial {trial.number} of {kept.name} from seed {seed}")
+        kept.study.set_user_attr(_key(trial, seed), _train(kept, trial, seed, name))
+    say(f"timing {len(candidates)} models in {rounds} rounds")
+    seconds = _time(candidates, seeds, rounds, name)
+    about = {"device": name, "model": device_model(name), "on": f"{datetime.now():%Y-%m-%d %H:%M}"}
+    return seconds, {**about, "warning": busy} if load > IDLE else about
+
+
+def _check(candidates: Sequence[Candidate], seeds: Sequence[int], rounds: int) -> None:
     whole = isinstance(seeds, list) and all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
     if not whole or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds must be different integers from 0 to 2^32 - 1, as [1,2,3], but is {seeds}")
     if not isinstance(rounds, int) or rounds < FEWEST_ROUNDS:
         raise UserError(f"rounds must be an integer of at least {FEWEST_ROUNDS}, but is {rounds}")
-    for trial in trials:
+    for kept, trial in candidates:
         own = record_of(trial).get("seed")
         if own in seeds:
-            raise UserError(f"seeds: trial {trial.number} was chosen with {own}, which says nothing new; take another")
-    without = [str(trial.number) for trial in trials if not seeds and kept_model(kept.folder, trial.number) is None]
+            raise UserError(f"seeds: {_named(kept, trial)} was chosen with {own}, which says nothing new; take another")
+    without = [_named(*one) for one in candidates if not seeds and kept_model(one[0].folder, one[1].number) is None]
     if without:
-        raise UserError(f"no model of trials {', '.join(without)} is kept to be timed; give seeds=[...] to train them")
+        raise UserError(f"no model of {', '.join(without)} is kept to be timed; give seeds=[...] to train them")
+
+
+def _named(kept: Kept, trial: FrozenTrial) -> str:
+    return f"trial {trial.number} of {kept.name}"
 
 
 def _check_ended(kept: Kept, say: Say) -> None:
@@ -93,19 +133,21 @@ def _check_ended(kept: Kept, say: Say) -> None:
         )
 
 
-def _check_data(kept: Kept, trials: Sequence[FrozenTrial], device: str) -> None:
-    for trial in trials:
+def _check_data(candidates: Sequence[Candidate], device: str) -> None:
+    for kept, trial in candidates:
         model = kept_model(kept.folder, trial.number)
         if model is not None:
             predictor = load_model(kept, trial, model, device)
             check_same_data(kept, trial, predictor, _data(trial_config(kept, trial), device))
 
 
-def _costs(trials: Sequence[FrozenTrial], missing: Sequence[tuple[FrozenTrial, int]], rounds: int, device: str) -> str:
-    known = [(record_of(trial).get("projected") or record_of(trial).get("duration") or 0.0) for trial, _ in missing]
-    numbers = ", ".join(str(trial.number) for trial in trials)
+def _costs(
+    candidates: Sequence[Candidate], missing: Sequence[tuple[Kept, FrozenTrial, int]], rounds: int, device: str
+) -> str:
+    known = [(record_of(trial).get("projected") or record_of(trial).get("duration") or 0.0) for _, trial, _ in missing]
+    names = ", ".join(_named(*candidate) for candidate in candidates)
     left = f"about {as_time(sum(known))} by their first trainings" if missing else "all of them are kept already"
-    return f"trials {numbers} on {device}: {len(missing)} trainings ({left}), {rounds} rounds of timing"
+    return f"{names} on {device}: {len(missing)} trainings ({left}), {rounds} rounds of timing"
 
 
 def _key(trial: FrozenTrial, seed: int) -> str:
@@ -141,23 +183,19 @@ def _train(kept: Kept, trial: FrozenTrial, seed: int, device: str) -> dict[str, 
     return {"test": {name: result.metrics[name] for name in val}, "val": val, "seconds": result.seconds}
 
 
-def _time(
-    kept: Kept, trials: Sequence[FrozenTrial], seeds: Sequence[int], rounds: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds that each model takes to predict the test split, by trial; one without a model is left out."""
+def _time(candidates: Sequence[Candidate], seeds: Sequence[int], rounds: int, device: str) -> list[list[float]]:
+    """Seconds that each model takes to predict the test split, with its trial's threads; none where there is none."""
     from codes.training import load
     from codes.training.artifact import CONFIG
-    from codes.training.latency import time_in_turn
-    from codes.training.trainer import cpu_settings
+    from codes.training.latency import Call, time_in_turn
 
-    timed, calls = [], []
-    for trial in trials:
+    calls: list[Call | None] = []
+    for kept, trial in candidates:
         trained = [_folder(kept, trial, seed) for seed in seeds]
         kept_or_trained = (kept_model(kept.folder, trial.number), *trained)
         there = [path for path in kept_or_trained if path is not None and (path / CONFIG).exists()]
-        if there:
-            data = _data(trial_config(kept, trial), device)
-            timed.append(str(trial.number))
-            calls.append((load(there[0], device).model, data.test, data.t))
-    with cpu_settings(kept.config.trainer.threads):
-        return dict(zip(timed, time_in_turn(calls, rounds), strict=True))
+        config = trial_config(kept, trial)
+        data = _data(config, device)
+        calls.append(Call(load(there[0], device).model, data.test, data.t, config.trainer.threads) if there else None)
+    timed = iter(time_in_turn([call for call in calls if call], rounds))
+    return [next(timed) if call else [] for call in calls]

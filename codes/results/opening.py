@@ -1,5 +1,6 @@
 """A study that is there, running or finished, opened by the overrides that ``tune.py`` takes; nothing is created."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from codes import resolvers, schema, storage
 from codes.errors import UserError
 from codes.groups import CONF
 from codes.tuning.backup import PREPARED, check_whole
-from codes.tuning.changes import STORED, kept_config
+from codes.tuning.changes import STORED, kept_config, kept_name
 from codes.tuning.objective import Objective, read_objective
 
 CONFIG_DIR = ("--config-dir", "-cd")  # as train.py and tune.py take it
@@ -134,6 +135,22 @@ def study_names(database: storage.Database) -> list[str]:
     return sorted(name for name in optuna.get_all_study_names(database.storage) if not name.endswith(PREPARED))
 
 
+def studies(composed: DictConfig, database: storage.Database) -> Iterator[Kept]:
+    """The studies of an open storage that have the ``tuning_id`` of ``composed``, each with its own folder."""
+    for name in study_names(database):
+        config = kept_config(optuna.load_study(study_name=name, storage=database.storage), Path(composed.output_dir))
+        if config is None or config.get("tuning_id") != composed.tuning_id:
+            continue
+        folder = _folder(name, config, composed)
+        owner = kept_name(folder)
+        if owner not in (name, None):
+            log.warning(f"study {name} is left out, for {folder} is the folder of study {owner}")
+            continue
+        there = copy.deepcopy(composed)
+        there.output_dir = str(folder)
+        yield keep(name, there, database)
+
+
 def _other_surrogates(composed: DictConfig, database: storage.Database) -> list[str]:
     """Overrides ``surrogate=...`` with which ``composed`` would name another study that is there."""
     there = set(study_names(database)) - {composed.study_name}
@@ -156,3 +173,11 @@ def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:
     typed = OmegaConf.merge(base, plain)
     assert isinstance(typed, DictConfig)
     return typed
+
+
+def _folder(name: str, config: DictConfig, composed: DictConfig) -> Path:
+    """Folder of the study ``name``: as it was started, or where ``composed`` leads since it was moved."""
+    given, stored = Path(composed.output_dir), Path(config.output_dir)
+    moved = [given] if name == composed.study_name else []
+    moved.append(given.parent / stored.name)
+    return next((folder for folder in moved if kept_name(folder) == name), stored)

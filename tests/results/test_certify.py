@@ -135,6 +135,27 @@ def test_a_killed_certification_goes_on(folder):
 
 
 @pytest.mark.slow
+def test_all_studies_of_a_tuning_id_side_by_side(folder):
+    settings = {"cwd": folder, "env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, "text": True}
+    words = [word for word in command("seeds=[3]", "rounds=10") if not word.startswith("surrogate=")]
+    alone = subprocess.run(words, capture_output=True, timeout=120, **settings)
+    assert alone.returncode == 1 and "(there are: robertson_FullyConnected)" in alone.stderr
+    other = run("tune.py", *SMALL, "surrogate=LatentPoly", "trials=1", "pruner=none", folder=folder)
+    assert other.returncode == 0, other.stderr
+    told = subprocess.run(words, capture_output=True, timeout=120, check=True, **settings)
+    assert "2 trainings" in told.stderr and "robertson_LatentPoly from seed 3" in told.stderr
+    again = subprocess.run([*words, "seeds=[]"], capture_output=True, timeout=120, check=True, **settings)
+    assert "0 trainings" in again.stderr
+    page = (folder / "outputs/tuned/robertson/report.html").read_text()
+    assert "Side by side" in page and "not enough trainings to compare" in page
+    for text in (again.stdout, page):
+        assert text.count("robertson_LatentPoly") > 1 and text.count("robertson_FullyConnected") > 1
+    refused = subprocess.run([*words, "k=2"], capture_output=True, timeout=120, **settings)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: k: is of one study; give surrogate= too, or leave it out\n"
+
+
+@pytest.mark.slow
 def test_a_coordinator_that_died_elsewhere_is_waited_for_only_once(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("codes.tuning.presence.GRACE", 1.0)
@@ -152,7 +173,7 @@ def test_a_coordinator_that_died_elsewhere_is_waited_for_only_once(folder, monke
     [
         ({"seeds": [1, 1]}, "seeds must be different integers"),
         ({"seeds": [-1]}, "seeds must be different integers"),
-        ({"seeds": [42]}, "trial 0 was chosen with 42"),
+        ({"seeds": [42]}, "trial 0 of robertson_FullyConnected was chosen with 42"),
         ({"rounds": 3}, "rounds must be an integer of at least 10"),
         ({"device": "cuda:99"}, "'cuda:99' is not on this machine"),
     ],

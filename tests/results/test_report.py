@@ -22,7 +22,6 @@ from codes.results.report.study import in_words
 from codes.results.report.tradeoff import trade_offs
 from codes.storage import existing
 from codes.tuning.changes import STORED
-from codes.tuning.ledger import record_of
 from codes.tuning.objective import Objective
 from codes.tuning.study import run_study
 from tests.results.test_select import POINTS, trials
@@ -96,10 +95,10 @@ def dual(studies):
         yield read(kept)
 
 
-def ran_on(hardware, made):
-    """Trials with a note of their device; ``hardware=None``: without one."""
-    for trial in made if hardware else ():
-        trial.user_attrs["claim"] = {"hardware": hardware}
+def ran_on(claim, made):
+    """Trials with a note of their device and threads; ``claim=None``: without one."""
+    for trial in made if claim else ():
+        trial.user_attrs["claim"] = {"threads": 1, **claim}
     return tuple(made)
 
 
@@ -167,7 +166,7 @@ def test_what_ran_out_of_time_is_never_on_a_front(dual):
 def test_studies_are_compared_by_their_fronts(dual, studies):
     with opened_study([f"storage.path={studies}/study.db", f"output_dir={studies}/MultiONet"]) as kept:
         single = read(kept)
-    (picture,) = costs([replace(dual, trials=ran_on(record_of(single.chosen)["hardware"], trials(*POINTS))), single])
+    (picture,) = costs([replace(dual, trials=ran_on(single.chosen.user_attrs["claim"], trials(*POINTS))), single])
     traces = [(trace.name, trace.mode, trace.marker.symbol, trace.showlegend) for trace in picture.figure.data]
     several, one = dual.kept.name, single.kept.name
     assert traces == [
@@ -198,25 +197,27 @@ def test_studies_of_other_questions_are_not_compared_without_a_word(dual, studie
     )
 
 
+X = {"hardware": "x"}
 ALIKE = {
-    "the same": ({}, "x", 1, 1),
-    "floor": ({"dataset.tolerance": 1e-9}, "x", 2, 2),
-    "data, by the last of many words": ({"dataset.generate.seed": 43}, "x", 2, 2),
-    "source of the data": ({"dataset.source": "download"}, "x", 2, 2),
-    "unit": ({"dataset.log10_transform": False}, "x", 2, 2),
-    "percentile, which is that of lae99": ({"trainer.target_percentile": 50.0}, "x", 2, 1),
-    "device, which is that of times": ({}, "y", 2, 1),
+    "the same": ({}, X, 1, 1),
+    "floor": ({"dataset.tolerance": 1e-9}, X, 2, 2),
+    "data, by the last of many words": ({"dataset.generate.seed": 43}, X, 2, 2),
+    "source of the data": ({"dataset.source": "download"}, X, 2, 2),
+    "unit": ({"dataset.log10_transform": False}, X, 2, 2),
+    "percentile, which is that of lae99": ({"trainer.target_percentile": 50.0}, X, 2, 1),
+    "device, which is that of times": ({}, {"hardware": "y"}, 2, 1),
+    "threads, which take part in times": ({}, {**X, "threads": 2}, 2, 1),
     "device that nobody has noted": ({}, None, 2, 1),
 }
 
 
-@pytest.mark.parametrize(("changed", "hardware", "by_time", "by_size"), ALIKE.values(), ids=ALIKE)
-def test_studies_share_a_ranking_where_what_they_measure_is_the_same(changed, hardware, by_time, by_size, dual):
+@pytest.mark.parametrize(("changed", "claim", "by_time", "by_size"), ALIKE.values(), ids=ALIKE)
+def test_studies_share_a_ranking_where_what_they_measure_is_the_same(changed, claim, by_time, by_size, dual):
     """``by_time`` in lae99 and inference_time, ``by_size`` in mlae and n_parameters."""
 
-    def made(name, config, hardware, metrics):
+    def made(name, config, claim, metrics):
         objective = Objective(metrics, epochs=100)
-        found = ran_on(hardware, trials(*POINTS, objective=objective))
+        found = ran_on(claim, trials(*POINTS, objective=objective))
         return replace(dual, kept=replace(dual.kept, name=name, config=config, objective=objective), trials=found)
 
     first, other = copy.deepcopy(dual.kept.config), copy.deepcopy(dual.kept.config)
@@ -224,8 +225,8 @@ def test_studies_share_a_ranking_where_what_they_measure_is_the_same(changed, ha
     for key, value in changed.items():
         OmegaConf.update(other, key, value)
     for metrics, count in ((("lae99", "inference_time"), by_time), (("mlae", "n_parameters"), by_size)):
-        compared = [made("one", first, "x", metrics), made("two", other, hardware, metrics)]
-        compared.append(replace(made("empty", other, hardware, metrics), trials=()))
+        compared = [made("one", first, X, metrics), made("two", other, claim, metrics)]
+        compared.append(replace(made("empty", other, claim, metrics), trials=()))
         page = comparison_page("both", [(found, found.kept.name) for found in compared])
         limits = page.partition('id="within-your-limits"')[2].partition("</section>")[0]
         pictures = costs(compared)

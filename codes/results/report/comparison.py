@@ -8,18 +8,12 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
 from codes.metrics import accuracy_of
+from codes.results.comparable import MATTERS_TO, differences, measured
 from codes.results.report.findings import Findings
 from codes.results.report.page import Gallery, link, page, paragraph, subheading, table
-from codes.results.report.study import in_words
+from codes.results.report.study import certified, in_words
 from codes.results.report.style import STAR, STUDIES, Picture, axis
-from codes.tuning.ledger import record_of
-
-ERRORS = ("source", "content", "url", "generate", "log10_transform", "tolerance")  # of dataset: what an error is of
-MATTERS_TO = {  # what is measured differently matters to these metrics only; everything else to all
-    "dataset.log10_transform": {"lae99", "mlae"},
-    "trainer.target_percentile": {"lae99"},
-    "the device": {"inference_time", "train_time"},
-}
+from codes.results.side_by_side import read_side_by_side
 
 
 def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> str:
@@ -31,6 +25,7 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
     pages = "".join(subheading(found.kept.name) + link(address, address) for found, address in studies)
     sections = [
         ("Studies", _studies(findings)),
+        ("Side by side", _side_by_side(findings)),
         ("Within your limits", "".join(_unbeaten(group, *axes) for group in _alike(findings, axes))),
         ("Accuracy against cost", Gallery().show(*costs(findings))),
         ("Pages", pages),
@@ -40,34 +35,22 @@ def comparison_page(tuning_id: str, studies: Sequence[tuple[Findings, str]]) -> 
 
 def _beware(findings: Sequence[Findings]) -> str:
     """In what the studies differ so that their errors or times cannot be compared; empty where they can."""
-    values: dict[str, dict[str, list[str]]] = {}
-    for found in findings:
-        for key, value in _measured(found).items():
-            values.setdefault(key, {}).setdefault(value, []).append(found.kept.name)
-    differ = [
-        f"{key} is " + ", ".join(f"{value} in {' and '.join(names)}" for value, names in by_value.items())
-        for key, by_value in values.items()
-        if len(by_value) > 1
-    ]
+    differ = differences({found.kept.name: measured(found.kept.config, found.chosen) for found in findings})
     if not differ:
         return ""
     apart = "Those of which errors or times cannot be compared have a table and a picture of their own."
     return paragraph(f"Beware, these studies cannot simply be compared: {'; '.join(differ)}. {apart}")
 
 
-def _measured(found: Findings) -> dict[str, str]:
-    """What the errors of a study are errors of, and on what its times were taken, as far as it is known."""
-    config = found.kept.config
-    facts = {f"dataset.{key}": str(config.dataset.get(key)) for key in ERRORS}
-    facts["trainer.target_percentile"] = f"{config.trainer.target_percentile:g}"
-    if found.chosen is not None:
-        facts["the device"] = record_of(found.chosen).get("hardware", "unknown")
-    return facts
-
-
 def _studies(findings: Sequence[Findings]) -> str:
     header = ("study", "valid trials", "best or knee", "test, chosen by it", "val, seen by no choice", "cost")
     return table(header, map(_study, findings))
+
+
+def _side_by_side(findings: Sequence[Findings]) -> str:
+    """What ``codes.certify`` measured again of all studies; empty before it did."""
+    found = read_side_by_side([each.kept for each in findings])
+    return certified(found) if found else ""
 
 
 def _study(found: Findings) -> tuple[str, ...]:
@@ -116,7 +99,7 @@ def _alike(findings: Sequence[Findings], metrics: Sequence[str]) -> list[list[Fi
     """Studies that can be compared: all that matters to ``metrics`` is the same. One without a result is left out."""
     alike: dict[tuple[str, ...], list[Findings]] = {}
     for found in [found for found in findings if found.complete] or findings:
-        facts = _measured(found).items()
+        facts = measured(found.kept.config, found.chosen).items()
         same = tuple(value for fact, value in facts if MATTERS_TO.get(fact, {*metrics}) & {*metrics})
         alike.setdefault(same, []).append(found)
     return list(alike.values())

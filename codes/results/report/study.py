@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from codes.errors import StopTraining, UserError
 from codes.metrics import ACCURACY
-from codes.results.certificate import read_certificate
+from codes.results.certificate import Certificate, read_certificate
 from codes.results.report.findings import COST, Findings, ended_as, metrics_of
 from codes.results.report.history import curves, history
 from codes.results.report.page import Gallery, folded, link, page, paragraph, subheading, table
@@ -20,6 +20,7 @@ from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
 from codes.results.scores import worst_quantities
 from codes.results.select import knee_stability
+from codes.results.side_by_side import SideBySide
 from codes.tuning.front import metric_of
 from codes.tuning.ledger import record_of
 from codes.tuning.space import as_override
@@ -155,8 +156,11 @@ def _scores(findings: Findings) -> str:
 def _certified(findings: Findings) -> str:
     """What ``codes.certify`` measured again; empty before it did."""
     found = read_certificate(findings.kept.study, findings.trials, findings.kept.objective)
-    if found is None:
-        return ""
+    return certified(found) if found else ""
+
+
+def certified(found: Certificate | SideBySide) -> str:
+    """What was measured again: its tables, and how to read them."""
     comparisons = "".join(table(header, rows) for header, rows in found.comparisons())
     return table(found.columns, found.rows()) + comparisons + "".join(map(paragraph, found.notes()))
 

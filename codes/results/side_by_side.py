@@ -1,0 +1,77 @@
+"""What several studies recommend, measured side by side: one process, the same seeds, the same rounds.
+
+Each of the studies keeps its part, the user attribute ``side_by_side``; trainings from new seeds are those of its
+certificate.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from codes.metrics import accuracy_of
+from codes.results.certificate import trainings
+from codes.results.opening import Kept
+from codes.results.remeasured import HOW, Cells, Remeasured, columns, how_timed, verdicts
+from codes.tuning.front import metric_of
+
+SIDE_BY_SIDE = "side_by_side"
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The last measurement that the studies share: what each of them recommended, most accurate on ``val`` first."""
+
+    studies: tuple[str, ...]
+    trials: tuple[int, ...]
+    again: tuple[Remeasured, ...]
+    timing: Mapping[str, Any]
+
+    @property
+    def columns(self) -> Cells:
+        """Names of the columns."""
+        return ("study", "trial", *columns(self.again[0].metric))
+
+    def rows(self) -> list[Cells]:
+        """For a table with the columns ``columns``."""
+        parts = zip(self.studies, self.trials, self.again, strict=True)
+        return [(study, str(trial), *again.cells()) for study, trial, again in parts]
+
+    def comparisons(self) -> Iterator[tuple[Cells, list[Cells]]]:
+        """Header and rows of a table: whether neighbours differ, on ``val``, which no choice has seen."""
+        told = verdicts([*pairwise(self.again)], "val", by_time=True)
+        rows: list[Cells] = [(*pair, verdict) for pair, verdict in zip(pairwise(self.studies), told, strict=True)]
+        yield ("study", "study", "at 5 % in all"), rows
+
+    def notes(self) -> list[str]:
+        """Sentences below the tables: how to read them, what to beware of."""
+        return [HOW, *how_timed(self.timing)]
+
+
+def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
+    """The newest measurement that two or more of ``studies`` share; None without one."""
+    parts = [(kept, kept.study.user_attrs[SIDE_BY_SIDE]) for kept in studies if SIDE_BY_SIDE in kept.study.user_attrs]
+    newest = max((part["at"] for _, part in parts), default=None)
+    shared = [(kept, part) for kept, part in parts if part["at"] == newest]
+    if len(shared) < 2:
+        return None
+    metric = accuracy_of(shared[0][0].objective.metrics)
+    members = sorted(((kept.name, part["trial"], _again(kept, part, metric)) for kept, part in shared), key=_rank)
+    names, trials, again = zip(*members, strict=True)
+    return SideBySide(names, trials, again, shared[0][1])
+
+
+def _again(kept: Kept, part: Mapping[str, Any], metric: str) -> Remeasured:
+    number = part["trial"]
+    accuracies, failed = trainings(kept.study)
+    (trial,) = (trial for trial in kept.trials() if trial.number == number)
+    as_chosen = metric_of(trial, metric, kept.objective)
+    own, without = accuracies.get(number, {}), failed.get(number, {})
+    return Remeasured(kept.name, metric, as_chosen, own, without, part["seconds"])
+
+
+def _rank(member: tuple[str, int, Remeasured]) -> float:
+    """By the accuracy on ``val``; what has none comes last."""
+    values = member[-1].values("val")
+    return median(values) if values else float("inf")
