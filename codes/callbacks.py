@@ -109,8 +109,8 @@ class Secrets(Callback):
             secrets.know(known)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        secrets.take_from_config(config)
         try:
+            secrets.take_from_config(config)
             secrets.refuse_elsewhere(config)
         except UserError as error:
             raise SystemExit(f"error: {error}") from error

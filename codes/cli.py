@@ -146,6 +146,8 @@ def _explain_config(error: Exception) -> str:
     if str(error).startswith(OF_A_RESOLVER):  # which has said all that there is to say
         return str(error).removeprefix(OF_A_RESOLVER).partition("\n    full_key")[0]
     cause = error.__cause__
+    if any(found["key"] == secrets.KEY for found in OF_OMEGACONF.finditer(f"{error}\n{cause}")):
+        return secrets.UNREADABLE  # without its value
     lines = [str(error)]
     if isinstance(error, CompactHydraException) and isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause))

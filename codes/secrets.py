@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from codes.errors import UserError, did_you_mean
 from codes.files import write_atomically
@@ -22,6 +23,9 @@ VARIABLE = "PGPASSWORD"
 MASK = "'***'"
 # With the lines in which a value goes on.
 IN_YAML = re.compile(r"^( *)(\w*password:) (?!null$|\?\?\?$).+(\n+\1 .*)*$", re.MULTILINE | re.IGNORECASE)
+UNREADABLE = (
+    f"{KEY}: is no text; put it in single quotes, with \\${{ for its ${{, or give it in {VARIABLE} or ~/.pgpass"
+)
 INSIDE = re.compile(r"password['\"]?\s*[:=]", re.IGNORECASE)  # of a mapping, a key in quotes or one that is removed
 ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")  # Hydra's ESC
 IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
@@ -74,10 +78,13 @@ def take(arguments: Sequence[str]) -> list[str]:
 
 
 def take_from_config(config: DictConfig) -> None:
-    """Take ``storage.password`` out of a composed config."""
+    """Take ``storage.password`` out of a composed config; raises ``UserError`` where it has no value, without it."""
     if OmegaConf.is_missing(config, "storage") or "storage" not in config:
         return
-    password = config.storage.get("password")
+    try:
+        password = config.storage.get("password")
+    except OmegaConfBaseException as error:  # whose message has what stands in the braces
+        raise UserError(UNREADABLE) from error
     if password is not None:
         _given.append(str(password))
         config.storage.password = None

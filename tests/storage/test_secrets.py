@@ -125,6 +125,28 @@ def test_it_is_not_in_the_config_that_hydra_shows(way, flags, remote, tmp_path):
     assert secret not in text
 
 
+@pytest.mark.parametrize("flags", [[], ["-m", "seed=1"], ["--cfg", "job", "--resolve"]], ids=["run", "multirun", "cfg"])
+@pytest.mark.parametrize("password", ["in${sesame}side", "in${sesame:me}", "in${sesame", "[in, sesame]"])
+def test_what_cannot_be_read_of_it_is_not_shown(password, flags, tmp_path):
+    chosen = tmp_path / "mine/experiment/secret.yaml"
+    chosen.parent.mkdir(parents=True)
+    quoted = password if password.startswith("[") else f"'{password}'"
+    chosen.write_text(EXPERIMENT.format(secret=quoted))
+    where = ["--config-dir", "mine", "+experiment=secret", "storage=postgres", "storage.mode=remote"]
+    result = run("tune.py", *where, *flags, folder=tmp_path)
+    assert result.returncode == 1 and "sesame" not in result.stdout + result.stderr
+    assert result.stderr.startswith(
+        "error: storage.password: is no text; put it in single quotes, with \\${ for its ${, "
+    )
+
+
+def test_one_that_looks_like_an_interpolation_is_taken_as_the_message_says(monkeypatch):
+    monkeypatch.setattr(secrets, "_given", [])
+    config = OmegaConf.create("storage:\n  password: 'in\\${sesame}'\n")
+    secrets.take_from_config(config)
+    assert secrets.given() == "in${sesame}" and config.storage.password is None
+
+
 def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
     monkeypatch.setattr(secrets, "_given", [])
     for spelling in ("storage.password=a b", "+storage.password='a b'", '++storage.password="a b"'):
