@@ -49,9 +49,10 @@ WORDED = [  # messages of Hydra, and what a user can do about them
         r"must be set; the file of a dataset begins with `defaults: [/base/dataset@_here_, _self_]`, which sets it",
     ),
     (r"Missing mandatory value: (.*)", r"\1: must be set, on the command line or in a config file"),
-    (
-        r"(?s)Error when parsing index: \d+, string: ([^'\"=]+)=(\$\{[^'\"]*\}) out of .*",
-        r"""\1: a value with several ${ } needs quotes of its own, inside those of the shell: '\1="\2"'""",
+    (  # a list, a mapping and a sweep are left to Hydra's own message
+        r"(?s)Error when parsing index: \d+, string: ([^'\"=]+)=(?![\[{]|\w+\()([^'\"]*) out of .*",
+        r"\1: a value with letters beyond ASCII, = ( ) [ ] { } , or several ${ } needs quotes of its own, "
+        r"""inside those of the shell: '\1="\2"'""",
     ),
 ]
 OLDER_STYLE = {  # keys of YAML tuning configs, and what is typed instead

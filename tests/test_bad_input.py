@@ -43,6 +43,7 @@ BAD_INPUT = [
         ["search_space.beta.when=${and:${eq:${surrogate.optimizer},sgd},true}"],
         ["""inside those of the shell: 'search_space.beta.when="${and:${eq:${surrogate.optimizer},sgd},true}"'\n"""],
     ),
+    ("tune.py", ["tuning_id=größe"], ["""needs quotes of its own, inside those of the shell: 'tuning_id="größe"'\n"""]),
     ("train.py", ["surrogate.hidden_size=0"], ["surrogate.hidden_size", "0"]),
     ("train.py", ["surrogate.activation=Relu"], ["Relu", "ReLU", "GELU"]),
     ("train.py", ["surrogate.learning_rate=-1"], ["surrogate.learning_rate", "-1"]),
