@@ -1,8 +1,8 @@
-"""Trials per hour of two slots against one: ``python -m benchmarks.second_slot``.
+"""Trials per hour of two slots, and of one with two threads, against one: ``python -m benchmarks.second_slot``.
 
 Real studies with real workers, of the trials of ``benchmarks.steps``; only the learning rate is tuned, so that all
-take the same time. One slot and two take turns. It needs a machine of two cores that does nothing else.
-Target: 1.9 times for each surrogate.
+take the same time. The three take turns. It needs a machine of two cores that does nothing else.
+Target: 1.9 times for each surrogate with the second slot.
 """
 
 import argparse
@@ -18,18 +18,23 @@ from benchmarks.steps import SHARED, TRIALS
 from benchmarks.tuner import slots
 from benchmarks.workload import linear_dataset
 
+WAYS = {"one": (1, 1), "two": (2, 1), "two_threads": (1, 2)}  # slots, and CPU threads of each
+
 
 def compare(surrogate: str, trials: int, repeats: int) -> dict[str, Any]:
-    """Trials per hour of both, and how many times as many two slots do."""
-    per_hour: dict[int, list[float]] = {1: [], 2: []}
+    """Trials per hour of each way, and how many times as many as one slot the two others do."""
+    per_hour: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         data = ["dataset=hdf5", f"dataset.path={linear_dataset(Path(folder) / 'data.h5')}", "time_pruning=false"]
         for repeat in range(repeats):
-            for number in (1, 2) if repeat % 2 == 0 else (2, 1):
-                found = slots(number, trials, f"surrogate={surrogate}", *data, *SHARED, *TRIALS[surrogate])
-                per_hour[number].append(found["trials_per_hour"])
-    one, two = (statistics.median(per_hour[number]) for number in (1, 2))
-    return {"surrogate": surrogate, "one": one, "two": two, "ratio": two / one, "runs": per_hour}
+            for way in list(WAYS) if repeat % 2 == 0 else reversed(WAYS):
+                number, threads = WAYS[way]
+                own = [*SHARED, *TRIALS[surrogate], f"trainer.threads={threads}"]
+                found = slots(number, trials, f"surrogate={surrogate}", *data, *own)
+                per_hour[way].append(found["trials_per_hour"])
+    median = {way: statistics.median(runs) for way, runs in per_hour.items()}
+    ratios = {way: median[way] / median["one"] for way in ("two", "two_threads")}
+    return {"surrogate": surrogate, "median": median, "ratios": ratios, "runs": per_hour}
 
 
 def main() -> None:
@@ -41,9 +46,11 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows = [compare(name, arguments.trials, arguments.repeats) for name in arguments.surrogates]
-    print(f"{'trials per hour':<20}{'one slot':>10}{'two slots':>10}{'times':>8}  (target 1.9)")
+    print(f"{'trials per hour':<20}{'one slot':>10}{'two slots':>10}{'times':>8}{'two threads':>13}{'times':>8}")
     for row in rows:
-        print(f"{row['surrogate']:<20}{row['one']:>10.0f}{row['two']:>10.0f}{row['ratio']:>8.2f}")
+        line = f"{row['surrogate']:<20}{row['median']['one']:>10.0f}"
+        line += f"{row['median']['two']:>10.0f}{row['ratios']['two']:>8.2f}"
+        print(f"{line}{row['median']['two_threads']:>13.0f}{row['ratios']['two_threads']:>8.2f}")
     keep("second_slot", studies=rows)
 
 
