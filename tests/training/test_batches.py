@@ -85,7 +85,21 @@ def test_batches_hold_what_their_indices_say():
     torch.testing.assert_close(batch.p, data.train.p[trajectories], rtol=0, atol=0)
     torch.testing.assert_close(batch.t, data.t[times], rtol=0, atol=0)
     whole = batches.gather(trajectories)
-    torch.testing.assert_close(whole.x, data.train.x[trajectories], rtol=0, atol=0)
+    for found, expected in zip(whole, (batch.x0, data.t, batch.p, data.train.x[trajectories]), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_an_epoch_has_every_row_once_and_counts_them():
+    data, order = example.data(), torch.Generator().manual_seed(0)
+    batches = Batches(data, plan_blocks(True, 24, 21, trainer_with(40, None)))
+    blocks = list(batches.epoch(order))
+    seen = sorted((i, j) for some, times in blocks for i in some.tolist() for j in times.tolist())
+    assert seen == [(i, j) for i in range(24) for j in range(21)]
+    assert sum(batches.n_rows(*indices) for indices in blocks) == 24 * 21
+    batches = Batches(data, plan_blocks(False, 24, 21, trainer_with(7, None)))
+    blocks = list(batches.epoch(order))
+    assert sorted(i for (some,) in blocks for i in some.tolist()) == list(range(24))
+    assert sum(batches.n_rows(*indices) for indices in blocks) == 24 * 21
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
