@@ -263,6 +263,11 @@ def test_times_outside_the_training_range_are_refused(time):
         transform.forward_times(tensor([1.0, time]))
 
 
+def test_times_that_float32_has_carried_past_an_end_are_inside():
+    transform = fit(np.ones((1, 3, 1)), [1, 1.5, 2])
+    assert transform.covers(tensor([1 - 2e-7, 1 - 1e-7, 2 + 1e-7, 2 + 2e-7])).tolist() == [False, True, True, False]
+
+
 def test_times_far_from_zero_are_held_to_their_span():
     transform = fit(np.ones((1, 3, 1)), [2460000.3, 2460000.31, 2460000.32])
     ends = tensor([2460000.3, 2460000.32])
