@@ -24,9 +24,12 @@ def test_statistics_of_known_samples():
     low, high = median_interval([1.0, 2, 3, 4, 5, 6, 7, 8, 9])
     assert 2 <= low < 5 < high <= 8
     assert median_interval([2.0] * 5) == (2.0, 2.0)
+    # The median of a sample is at most k if 51 of 101 draws are; the binomial distribution has 2.5 % and 97.5 % there.
+    assert median_interval(range(1, 102), resamples=20_000) == (41, 61)
     ratio, low, high = ratio_of_means([1.0, 1.1, 0.9], [2.0, 2.2, 1.8])
     assert low < ratio < high and ratio == pytest.approx(2)
-    assert p_independent([1.0, 1.0], [1.0, 1.0]) == 1.0
+    assert ratio_of_means([1.0, 1.0], [2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert p_independent([1.0, 1.0], [1.0, 1.0]) == 1.0 and p_independent([1.0, 1.0], [2.0, 2.0]) == 0.0
     assert p_independent([1.0, 1.1, 0.9], [2.0, 2.2, 1.8]) < 0.01 < p_independent([1.0, 2, 3], [1.1, 2, 3])
     assert p_paired([1.0, 5, 9] * 4, [1.0, 5, 9] * 4) == 1.0
     slower = [1.01, 5.04, 9.03] * 4  # by a percent, between rounds that differ much more
@@ -88,6 +91,34 @@ def test_a_front_that_new_seeds_turn_around():
     for splits in found.accuracies[0].values():
         splits["test"]["lae99"] *= 4
     assert [pair.verdict for pair in found.pairs] == ["trial 1 is better in both"]
+
+
+def test_what_is_shown_of_trials_of_which_not_everything_is_known():
+    made = trials((0.1, 9.0), (0.2, 2.0), (0.4, 1.0))
+    (start,) = trials((0.5, 1.0), outcome="pruned", first=3)
+    start.set_user_attr(KNOWN, "the composed configuration")
+    study = optuna.create_study(directions=["minimize"] * 2)
+    scores = {
+        "0:1": (0.3, 0.4),
+        "0:2": (0.1, 0.2),
+        "0:3": (0.2, 0.9),
+        "1:1": (0.2, 0.3),
+        "1:2": (0.4, 0.3),
+        "2:1": (1, 2),
+    }
+    for name, (test, val) in scores.items():
+        study.set_user_attr(f"{PREFIX}{name}", {"test": {"lae99": test}, "val": {"lae99": val}})
+    study.set_user_attr(f"{PREFIX}1:3", {"failed": "diverged"})
+    study.set_user_attr(TIMES, {"seconds": {"0": [0.002] * 9, "3": [0.05] * 9}, "warning": "others used the device"})
+    found = read_certificate(study, [*made, start], DUAL)
+    assert found.rows() == [
+        ("0", "0.1", "0.2 (0.1-0.3)", "0.4 (0.2-0.9)", "3", "2 (2-2)"),
+        ("1 (chosen)", "0.2", "0.3 (0.2-0.4)", "0.3 (0.3-0.3)", "2, 1 failed", "-"),
+        ("2", "0.4", "1 (1-1)", "2 (2-2)", "1", "-"),
+        ("3 (start)", "-", "-", "-", "0", "50 (50-50)"),
+    ]
+    assert [pair.verdict for pair in found.pairs] == ["not timed", "not enough trainings to compare"]
+    assert found.notes()[-1] == "Beware: others used the device."
 
 
 def test_what_is_certified():

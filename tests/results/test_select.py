@@ -74,6 +74,13 @@ def test_refused(message, recwarn):
         choose([*trials(*POINTS, objective=objective), *rejected], objective, pick)
 
 
+def test_a_pick_by_what_no_trial_has_kept_is_refused():
+    (made,) = trials((0.1, 9.0), objective=SINGLE)
+    del made.user_attrs["record"]  # of somebody else's coordinator
+    with pytest.raises(UserError, match="no trial has kept both its inference_time and its lae99"):
+        choose([made], SINGLE, "fastest_within=1")
+
+
 @pytest.mark.parametrize("outcome", ["pruned", "diverged", "time_pruned", "out_of_memory", "crashed", "failed"])
 def test_without_a_complete_trial_nothing_is_chosen(outcome):
     with pytest.raises(UserError, match="no trial of the study is complete"):
