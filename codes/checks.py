@@ -20,7 +20,7 @@ def check_keys(config: DictConfig, section: str = "") -> None:
             hint = did_you_mean(key, known)
             raise UserError(f"{name}: there is no such key; {hint}{section or 'the config'} has {', '.join(known)}")
         node = config._get_node(key)
-        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+        if isinstance(node, DictConfig):  # one that is null, ??? or an interpolation has no keys
             check_keys(node, name)
 
 

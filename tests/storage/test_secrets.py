@@ -159,6 +159,8 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
     for spelling in ("storage.password=a b", "+storage.password='a b'", '++storage.password="a b"'):
         assert secrets.take(["trials=2", spelling]) == ["trials=2"]
         assert secrets.given() == "a b"
+    secrets.take([r"storage.password='it\'s'"])
+    assert secrets.given() == "it's"
     for spelling in (r"storage.password=a\,b\=c\\\ d\e", r"storage.password='a,b=c\ d\e'"):
         secrets.take([spelling])
         assert secrets.given() == OverridesParser.create().parse_override(spelling).value() == r"a,b=c\ d\e"
@@ -239,6 +241,16 @@ def test_it_is_refused_in_the_environment_that_a_config_file_sets(tmp_path):
     shown = run("tune.py", *arguments, "--cfg", "hydra", folder=tmp_path)
     assert "PGPASSWORD: '***'" in shown.stdout
     assert "sesame" not in result.stdout + result.stderr + shown.stdout
+
+
+def test_files_that_have_one_are_masked_and_others_stay(tmp_path):
+    told, plain = tmp_path / "config.yaml", tmp_path / "hydra.yaml"
+    told.write_text("storage:\n  password: sesame\n")
+    plain.write_text("trials: 2\n")
+    before = plain.stat().st_ino
+    secrets.mask_files(tmp_path)
+    assert told.read_text() == "storage:\n  password: '***'\n"
+    assert (plain.read_text(), plain.stat().st_ino) == ("trials: 2\n", before)
 
 
 def test_masked_yaml_reads_as_before():

@@ -16,7 +16,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
 from codes import resolvers, schema
-from codes.bounds import around, leaves
+from codes.bounds import around, leaves, refine
 from codes.errors import UserError
 from codes.limits import COUNT, POSITIVE, SEED, Limit
 from codes.storage.sqlite import open_file
@@ -47,6 +47,7 @@ NUMBERS = [  # type and legal range of everything that a search space can tune
         (0.75, 3, Limit(0, 1), (0.25, 1)),
         (90.0, 3, Limit(0, 100, above=True), (30, 100)),
         (2**31, 4, SEED, (2**29, 2**32 - 1)),
+        (2.0**-200, 2, Limit(0), (2.0**-201, 2.0**-199)),
         (1.0, 2, Limit(1, 1), None),
         (0.0, 3, Limit(0), None),
         (0, 3, Limit(0), None),
@@ -79,6 +80,12 @@ def test_ranges_are_legal_and_as_wide_as_the_factor_and_the_limit_let_them(numbe
     distribution = (IntDistribution if kind is int else FloatDistribution)(low, high, log=True)
     sample = RandomSampler(seed).sample_independent(None, None, "x", distribution)
     assert limit.holds(sample) and low <= sample <= high
+
+
+def test_a_name_that_the_config_does_not_have_is_refused():
+    known = {"surrogate": {"name": "MultiONet", "learning_rate": 1e-3}}
+    with pytest.raises(UserError, match=r"explore\.learning_rat: surrogate\.learning_rat is not a key of the config"):
+        refine(known, {"learning_rat": {"low": 1e-5, "high": 1e-2}}, 3.0, None)
 
 
 def explored(folder, *overrides):
