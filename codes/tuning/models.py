@@ -55,7 +55,7 @@ def prune_models(ledger: Ledger, plan: Plan) -> None:
 
 def _superfluous(ledger: Ledger, plan: Plan, root: Path) -> list[Path]:
     there = {path.name: path for path in root.iterdir()} if root.is_dir() else {}
-    if len(there) <= (plan.config.keep_models or 0):
+    if len(there) <= plan.config.keep_models:
         return []
     trials = ledger.trials()
     wanted = worth_keeping(trials, plan.objective, plan.config.keep_models)

@@ -14,7 +14,7 @@ PLAIN = ["trainer.epochs=40", "sampler=random", "pruner=none"]
 
 
 def test_what_a_choice_can_fall_on():
-    points = [(0.1, 9.0), (0.2, 2.0), (0.4, 1.0), (0.2, 3.0), (0.1, 8.5), (0.15, 9.0), (9, 9)]
+    points = [(0.1, 9.0), (0.2, 2.0), (0.4, 1.0), (0.2, 3.0), (0.1, 8.5), (0.15, 9.0), (9, 9), (0.3, 2.0)]
     useless = trials((1e-9, 1e-9), outcome="diverged", first=9)
     assert worth_keeping([*trials(*points, objective=SINGLE), *useless], SINGLE, 3) == {0, 4, 5, 1, 2}
     assert worth_keeping(trials(*points), DUAL, 1) == {1, 2, 4}

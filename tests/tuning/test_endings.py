@@ -6,11 +6,20 @@ import threading
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from codes.errors import UserError
-from codes.tuning.ledger import record_of
+from codes.tuning.ledger import outcome_of, record_of
+from codes.tuning.outcomes import Outcome
 from codes.tuning.study import run_study
 from tests.tuning.studies import RUNNERS, composed, held_workers, hold, launch, outcomes, run, study_in
+
+
+def test_a_trial_without_an_outcome_has_that_of_its_state():
+    """Told by another program, or closed before its coordinator could sign."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING)
+    found = [outcome_of(create_trial(state=state, values=[1.0] if state is states[0] else None)) for state in states]
+    assert found == [Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED, None]
 
 
 def test_ten_invalid_trials_at_the_start_stop_the_study_with_the_first_cause(tmp_path):

@@ -39,6 +39,7 @@ def test_who_cannot_be_beaten_goes_on_however_inaccurate():
 
 
 def test_a_rung_is_entered_once_by_its_last_epoch_at_most():
+    assert ParetoHalving(1, 2, 0).rungs(5) == [1, 2, 4], "the least that is legal"
     pruner = ParetoHalving(10, 3, 0)
     trial = optuna.create_study(directions=["minimize"] * 2).ask()
     assert pruner.rungs(100) == [10, 30, 90]

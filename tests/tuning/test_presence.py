@@ -201,7 +201,7 @@ def test_two_coordinators_that_settle_one_trial_at_once_leave_it_whole(between, 
 
     first, second = (here.close_dead, tell) if between == "crashed" else (tell, here.close_dead)
     setattr(storage, between, second)
-    first()
+    assert not first(), "none was closed as crashed"
     assert not hasattr(storage, between) and len(told) == 1
     (found,) = study.trials
     assert here.valid() == (found.values is not None) == (outcome_of(found) is Outcome.COMPLETE)

@@ -157,6 +157,23 @@ def test_a_grid_has_no_copies_where_a_parameter_is_inactive(tmp_path):
     assert len(points) == 12
 
 
+def test_a_grid_tries_what_failed_again_after_the_others_and_nothing_twice_at_once(tmp_path):
+    plan = plan_study(with_space(tmp_path, GRID, "sampler=grid"))
+    study = optuna.create_study(sampler=plan.sampler(0))
+    known = {"optimizer": "adamw", "trunk_hidden_layers": 2}
+    distributions = {each.name: each.distribution for each in plan.space if each.name in known}
+    study.add_trial(
+        optuna.trial.create_trial(params=known, distributions=distributions, values=[1.0])
+    )  # a migrated one
+    for fails in [True] * 11 + [False] * 11:
+        trial = study.ask()
+        plan.space.sample(trial, plan.config)
+        if fails:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    points = [str(sorted(trial.params.items())) for trial in study.trials]
+    assert len(set(points[:12])) == len({points[0], *points[12:]}) == 12
+
+
 @pytest.mark.slow
 def test_a_grid_is_covered_once_over_failures_slots_and_launches(tmp_path):
     for trials, devices in ((5, "[cpu]"), (12, "[cpu,cpu]")):

@@ -189,11 +189,12 @@ def test_a_trial_beyond_the_mean_is_followed_to_its_last_epoch():
 
 
 def test_times_are_rounded_up():
-    assert [as_time(seconds) for seconds in (0, 6.1, 754, 3723, 273900)] == [
+    assert [as_time(seconds) for seconds in (0, 6.1, 754, 3723, 86400, 273900)] == [
         "0:00",
         "0:07",
         "12:34",
         "1:02:03",
+        "1 d 00:00",
         "3 d 04:05",
     ]
 

@@ -15,7 +15,9 @@ from optuna.exceptions import ExperimentalWarning
 import train
 from codes.checks import check_config
 from codes.errors import UserError
+from codes.tuning.conditions import parents_of
 from codes.tuning.entries import read_space
+from codes.tuning.space import Parameter
 from tests.tuning.studies import ROOT, composed
 
 SGD = "${eq:${surrogate.optimizer},sgd}"
@@ -160,7 +162,7 @@ def test_children_are_sampled_after_their_parents_wherever_they_stand(base):
     assert names == ["learning_rate", "optimizer", "momentum", "poly_power"]
 
 
-def test_a_condition_sees_parents_through_other_keys_and_whole_sections(base):
+def test_a_condition_sees_parents_through_other_keys(base):
     config = with_space(
         base,
         {
@@ -337,3 +339,23 @@ def test_whatever_a_space_says_no_invalid_config_is_trained(base, drawn, changes
             check_config(train.settings(result))
         except UserError as error:  # no single value shows it: the worker refuses the trial
             assert str(error).startswith(COMBINED)
+
+
+def test_a_range_is_shown_as_the_command_line_writes_it():
+    choices = Parameter("x", "surrogate.x", "categorical", choices=(None, True, "GELU", 0.5))
+    steps = Parameter("x", "surrogate.x", "int", 2, 8, step=2)
+    decades = Parameter("x", "surrogate.x", "float", 1e-5, 1e-2, log=True)
+    assert [each.range for each in (choices, steps, decades)] == [
+        "null | true | GELU | 0.5",
+        "2 .. 8, step 2",
+        "1e-05 .. 0.01, log",
+    ]
+
+
+def test_a_condition_on_a_section_looks_at_what_is_tuned_there_and_one_inside_of_it_at_the_section():
+    config = OmegaConf.create({"surrogate": {"layers": {"depth": 2}}, "trainer": {"epochs": 1}})
+    epochs = Parameter("trainer.epochs", "trainer.epochs", "int", 1, 9)
+    layers = Parameter("layers", "surrogate.layers", "categorical", choices=(1, 2))
+    for when, parent in (("${f:${trainer}}", epochs), ("${eq:${surrogate.layers.depth},2}", layers)):
+        child = Parameter("x", "surrogate.x", "float", 0, 1, when=when)
+        assert parents_of(child, [child, epochs, layers], config) == {parent.key}

@@ -101,6 +101,7 @@ def test_a_limit_that_stops_more_than_half_is_taken_anew(ledger):
     pruning.renew("A")
     ended(ledger, [8.0] * 5, Outcome.TIME_PRUNED)
     ended(ledger, [2.0] * 4)
+    ended(ledger, [2.0] * 3, Outcome.FAILED)
     assert pruning.renew("A") is None, "nine say nothing"
     ended(ledger, [8.0], Outcome.TIME_PRUNED)
     assert pruning.renew("A") is not None
