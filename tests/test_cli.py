@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import train
 from codes import arguments, cli, resolvers, schema
@@ -250,3 +251,26 @@ def test_a_network_that_cannot_be_allocated_is_one_error(tmp_path, data_dir):
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "\nerror: out of memory: can't allocate memory: you tried to allocate 40000000000 bytes" in result.stderr
     assert "; a smaller network, trainer.batch_size or dataset takes less\n" in result.stderr
+
+
+def test_a_suggested_command_is_broken_where_a_shell_joins_it_again(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/some where/train.py"])
+    words = [f"surrogate.hidden_size={size}" for size in range(20)] + ["note=a b"]
+    told = arguments.command_line("tune.py", words)
+    assert shlex.split(told.replace("\\\n", "")) == ["python", "/some where/tune.py", *words]
+    assert max(map(len, told.splitlines())) <= arguments.WIDTH + 3 and len(told.splitlines()) > 3
+
+
+@pytest.mark.parametrize(("name", "flags"), [("tune", []), ("own", ["--config-name=own"])])
+def test_a_suggested_command_has_the_config_that_was_chosen(name, flags, tmp_path):
+    sources = [{"path": f"{tmp_path}/mine", "provider": "command-line"}, {"path": "conf", "provider": "main"}]
+    hydra = {"runtime": {"cwd": str(tmp_path), "config_sources": sources}, "overrides": {"task": ["trials=3"]}}
+    config = OmegaConf.create({**hydra, "job": {"name": "tune", "config_name": name}})
+    assert arguments.repeated(config) == ["--config-dir=mine", *flags, "trials=3"]
+
+
+def test_a_suggested_command_names_the_script_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(ROOT / "codes/promote.py")])
+    for folder, named in ((ROOT, "train.py"), (tmp_path, str(ROOT / "train.py"))):
+        monkeypatch.chdir(folder)
+        assert arguments.script("train.py") == named
