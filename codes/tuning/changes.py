@@ -24,6 +24,7 @@ from codes.errors import UserError
 from codes.files import write_atomically
 from codes.schema import READ_WITH
 from codes.tuning.conditions import REFERENCE
+from codes.tuning.entries import plain_space
 from codes.tuning.space import SECTION, as_override
 from codes.tuning.tables import table
 
@@ -233,11 +234,8 @@ def _same(key: str, old: Mapping[str, Any], now: Mapping[str, Any], stored: Dict
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    for key, value in flat(plain.get(SECTION, {}), f"{SECTION}.").items():
-        if isinstance(value, str) and "${" in value and not key.endswith(".when"):
-            resolved = OmegaConf.select(config, key)
-            is_config = OmegaConf.is_config(resolved)
-            _put(plain, key.split("."), OmegaConf.to_container(resolved) if is_config else resolved)
+    if SECTION in plain:
+        plain[SECTION] = plain_space(config)
     return {str(key): value for key, value in plain.items() if key not in NOT_KEPT}
 
 

@@ -26,10 +26,8 @@ KINDS: tuple[Kind, ...] = ("float", "int", "categorical")
 
 def read_space(config: DictConfig) -> Space:
     """``config.search_space`` as typed parameters; raises ``UserError`` with the key, the rule and the value."""
-    tree = {} if config[SECTION] is None else OmegaConf.to_container(config[SECTION], resolve=False)
-    assert isinstance(tree, dict)
     scratch = copy.deepcopy(config)
-    parameters = [_read(name, entry, scratch) for name, entry in leaves(tree)]
+    parameters = [_read(name, entry, scratch) for name, entry in leaves(plain_space(config))]
     if not parameters:
         example = f"'+{SECTION}.learning_rate={{low: 1e-4, high: 1e-2}}'"
         raise UserError(f"{SECTION} is empty; add a parameter, for example {example}")
@@ -39,6 +37,23 @@ def read_space(config: DictConfig) -> Space:
         check_values(parameter, config)
         _check_condition(parameter, config)
     return Space(tuple(ordered))
+
+
+def plain_space(config: DictConfig) -> dict[str, Any]:
+    """``config.search_space`` with the values of its interpolations; conditions, of each trial, are as they stand."""
+    tree: Any = {} if config[SECTION] is None else OmegaConf.to_container(config[SECTION], resolve=False)
+    return {str(name): _valued(entry, f"{SECTION}.{name}", config) for name, entry in tree.items()}
+
+
+def _valued(node: Any, path: str, config: DictConfig) -> Any:
+    if isinstance(node, Mapping):
+        return {key: each if key == "when" else _valued(each, f"{path}.{key}", config) for key, each in node.items()}
+    if isinstance(node, list):
+        return [_valued(each, f"{path}[{index}]", config) for index, each in enumerate(node)]
+    if not isinstance(node, str) or "${" not in node:
+        return node
+    found = OmegaConf.select(config, path, throw_on_missing=True)
+    return OmegaConf.to_container(found, resolve=False) if OmegaConf.is_config(found) else found
 
 
 def _read(name: str, entry: Any, config: DictConfig) -> Parameter:

@@ -45,6 +45,22 @@ def sampled(config, seed=0):
     return trial.params, result
 
 
+def test_ranges_and_choices_may_be_interpolations_conditions_are_those_of_each_trial(base):
+    space = {
+        "hidden_size": {"low": 8, "high": "${surrogate.output_factor}"},
+        "activation": {"choices": ["ReLU", "${surrogate.activation}"]},
+        "learning_rate": "${mine}",
+        "momentum": {"low": 0.5, "high": 0.9, "when": "${eq:${surrogate.optimizer},sgd}"},
+    }
+    config = with_space(base, space)
+    OmegaConf.update(config, "mine", {"low": 1e-4, "high": 1e-2, "log": True})
+    config.surrogate.output_factor, config.surrogate.activation = 17, "GELU"
+    found = {each.name: each for each in read_space(config)}
+    assert (found["hidden_size"].high, found["activation"].choices) == (17, ("ReLU", "GELU"))
+    assert (found["learning_rate"].low, found["learning_rate"].log) == (1e-4, True)
+    assert found["momentum"].when == space["momentum"]["when"]
+
+
 REFUSED = {
     "low below high": ({"learning_rate": {"low": 1.0, "high": 0.1}}, ["learning_rate.low", "below high", "0.1"]),
     "equal": ({"learning_rate": {"low": 0.1, "high": 0.1}}, ["learning_rate.low", "below high", "0.1"]),

@@ -39,3 +39,14 @@ def test_a_study_from_before_gradients_could_be_coarse_goes_on_without_a_questio
     study.set_user_attr(KEPT, study.user_attrs[KEPT].replace("  gradients: auto\n", ""))
     run_study(composed(tmp_path, "trials=2", "pruner=none", "on_config_change=abort"), RUNNERS + "quadratic")
     assert "trainer.gradients float32 -> auto" in capsys.readouterr().out
+
+
+def test_a_range_is_kept_as_what_it_was_when_the_study_began(tmp_path, monkeypatch):
+    """Not as the text that says where it comes from, which reads the same when that says something else."""
+    study = ["trials=1", "pruner=none", "on_config_change=abort"]
+    study.append('++search_space.learning_rate.high="${oc.decode:${oc.env:HIGH}}"')
+    monkeypatch.setenv("HIGH", "0.01")
+    run_study(composed(tmp_path, *study), RUNNERS + "quadratic")
+    monkeypatch.setenv("HIGH", "0.02")
+    with pytest.raises(UserError, match=r"search_space\.learning_rate\.high *0\.01 *0\.02 "):
+        run_study(composed(tmp_path, *study), RUNNERS + "quadratic")
