@@ -13,6 +13,7 @@ from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.trial import FrozenTrial
 
 from codes import arguments
+from codes.device import usable_cores
 from codes.files import write_atomically
 from codes.metrics import METRICS, unit_of
 from codes.tuning.changes import quoted
@@ -48,7 +49,7 @@ def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) 
         "pruner": _describe_pruner(plan),
         "time pruning": "on" if config.time_pruning else "off",
         "warm start": "on" if config.warm_start else "off",
-        "slots": f"{', '.join(plan.devices)} ({threads} CPU thread{'s' if threads > 1 else ''} each)",
+        "slots": _slots(plan.devices, threads),
         "population": str(plan.population),
         "storage": address,
         "outputs": str(plan.folder),
@@ -56,6 +57,14 @@ def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) 
     }
     rows = [(tuned.name, tuned.range, origin_of(tuned.name, origins), readable(tuned.when)) for tuned in plan.space]
     return f"{_aligned(facts)}\n\n{table(('tuned', 'range', 'from', 'when'), rows)}\n"
+
+
+def _slots(devices: Sequence[str], threads: int) -> str:
+    """Device of each slot, and how to use the cores that would be idle."""
+    text = f"{', '.join(devices)} ({threads} CPU thread{'s' if threads > 1 else ''} each)"
+    used, cores = threads * len(devices), usable_cores()
+    is_idle = set(devices) == {"cpu"} and used < cores
+    return f"{text}; devices=[cores] uses all {cores} cores, with a trial on each" if is_idle else text
 
 
 def readable(condition: str | bool | None) -> str:

@@ -133,6 +133,13 @@ def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, m
     assert all(len(row) < 100 for row in text.splitlines())
 
 
+def test_idle_cores_are_told_with_what_uses_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    for devices, threads, told in (("cpu", 1, True), ("cpu,cpu", 2, False), ("cpu", 4, False), ("cores", 1, False)):
+        text = opening(plan_study(composed(tmp_path, f"devices=[{devices}]")), threads, "a file", {})
+        assert ("; devices=[cores] uses all 4 cores, with a trial on each\n" in text) == told, devices
+
+
 @pytest.mark.parametrize(("objective", "name"), [("accuracy", "Hyperband"), ("dual", "ParetoHalving")])
 def test_a_pruner_sees_a_trial_when_it_is_evaluated(objective, name, tmp_path):
     epochs = ["trainer.epochs=100", "trainer.evaluate_every=7", f"objective={objective}"]
