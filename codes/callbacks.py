@@ -1,5 +1,5 @@
 """Every Hydra callback. They observe and tidy up; Hydra turns their exceptions into warnings, all but `SystemExit`, by
-which `Secrets` and `SweepDirection` refuse.
+which `Secrets`, `SweepDirection` and `NoOptimizer` refuse.
 
 A parallel launcher sends them to the process of each job, with what ``on_multirun_start`` has set.
 """
@@ -138,6 +138,17 @@ class SweepDirection(Callback):
             raise SystemExit(
                 f"error: hydra.sweeper.direction: must be {wanted}, a direction for each of "
                 f"objective.metrics={list(config.objective.metrics)}, but got {given!r}; leave it out"
+            )
+
+
+class NoOptimizer(Callback):
+    """Refuses an Optuna sweeper over studies: it optimises a number, and a study returns a row of a table."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if "optuna" in config.hydra.sweeper._target_:
+            raise SystemExit(
+                "error: hydra/sweeper: must be basic, for studies return no number to optimise, but got optuna; leave "
+                "it out, as python tune.py is a study already, or give it to train.py -m"
             )
 
 

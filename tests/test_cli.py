@@ -142,6 +142,13 @@ def test_another_direction_than_that_of_the_objective_is_refused_before_anything
     assert line.startswith("error: hydra.sweeper.direction: must be ['minimize', 'minimize'], a direction for each of")
 
 
+def test_a_sweeper_that_optimises_is_refused_over_studies_before_anything_runs(tmp_path):
+    result = run("tune.py", "-m", "hydra/sweeper=optuna", "surrogate.hidden_size=int(interval(4,8))", folder=tmp_path)
+    assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: hydra/sweeper: must be basic,") and line.endswith("give it to train.py -m")
+
+
 def test_a_second_training_keeps_the_first(tmp_path, data_dir):
     exported = tmp_path / "outputs/trained/robertson/MultiONet/model.pt2"
     for seed in (1, 2):
