@@ -32,6 +32,7 @@ IDLE = 0.5  # processes that want to run, on average over a minute, at most
 FEWEST_ROUNDS = 10
 Say = Callable[[str], None]
 Candidate = tuple[Kept, FrozenTrial]
+Training = tuple[Kept, FrozenTrial, int]  # from that seed
 
 
 def certify(kept: Kept, *, k: int, seeds: Sequence[int], rounds: int, device: str, say: Say) -> list[FrozenTrial]:
@@ -85,12 +86,13 @@ def _measure(
     """Train what is missing; seconds of each candidate in each round (none without a model), and how it was timed."""
     load = os.getloadavg()[0]
     _check(candidates, seeds, rounds)
+    wanted = [(kept, trial, seed) for kept, trial in candidates for seed in seeds]
+    missing = [one for one in wanted if _key(*one[1:]) not in one[0].study.user_attrs]
+    _check_models(candidates, missing, seeds)
     for kept in {kept.name: kept for kept, _ in candidates}.values():
         _check_ended(kept, say)
     name = resolve_device(device)
     _check_data(candidates, name)
-    wanted = [(kept, trial, seed) for kept, trial in candidates for seed in seeds]
-    missing = [one for one in wanted if _key(*one[1:]) not in one[0].study.user_attrs]
     say(_costs(candidates, missing, rounds, name))
     busy = f"other programs run here (load {load:.1f}): times may be too long, and their intervals too wide"
     if load > IDLE:
@@ -114,9 +116,21 @@ def _check(candidates: Sequence[Candidate], seeds: Sequence[int], rounds: int) -
         own = record_of(trial).get("seed")
         if own in seeds:
             raise UserError(f"seeds: {_named(kept, trial)} was chosen with {own}, which says nothing new; take another")
-    without = [_named(*one) for one in candidates if not seeds and kept_model(one[0].folder, one[1].number) is None]
-    if without:
-        raise UserError(f"no model of {', '.join(without)} is kept to be timed; give seeds=[...] to train them")
+
+
+def _check_models(candidates: Sequence[Candidate], missing: Sequence[Training], seeds: Sequence[int]) -> None:
+    """Refuse trials without a model that could be timed: the times that are kept would be lost for none."""
+    trained = {_named(kept, trial) for kept, trial, _ in missing}
+    places = [
+        f"{_named(kept, trial)} in {kept.folder}"
+        for kept, trial in candidates
+        if _named(kept, trial) not in trained and not _models(kept, trial, seeds)
+    ]
+    if places:
+        raise UserError(
+            f"there is no model of {', of '.join(places)}, to be timed; give seeds=[...] that are new, to train it, or "
+            "output_dir if the study was moved"
+        )
 
 
 def _named(kept: Kept, trial: FrozenTrial) -> str:
@@ -141,9 +155,7 @@ def _check_data(candidates: Sequence[Candidate], device: str) -> None:
             check_same_data(kept, trial, predictor, _data(trial_config(kept, trial), device))
 
 
-def _costs(
-    candidates: Sequence[Candidate], missing: Sequence[tuple[Kept, FrozenTrial, int]], rounds: int, device: str
-) -> str:
+def _costs(candidates: Sequence[Candidate], missing: Sequence[Training], rounds: int, device: str) -> str:
     known = [(record_of(trial).get("projected") or record_of(trial).get("duration") or 0.0) for _, trial, _ in missing]
     names = ", ".join(_named(*candidate) for candidate in candidates)
     left = f"about {as_time(sum(known))} by their first trainings" if missing else "all of them are kept already"
@@ -156,6 +168,14 @@ def _key(trial: FrozenTrial, seed: int) -> str:
 
 def _folder(kept: Kept, trial: FrozenTrial, seed: int) -> Path:
     return kept.folder / "certified" / f"{trial.number}_{seed}"
+
+
+def _models(kept: Kept, trial: FrozenTrial, seeds: Sequence[int]) -> list[Path]:
+    """Folders of the models of ``trial``: its own first, if it is kept, and those that were trained from ``seeds``."""
+    from codes.training.artifact import CONFIG
+
+    folders = (kept_model(kept.folder, trial.number), *(_folder(kept, trial, seed) for seed in seeds))
+    return [folder for folder in folders if folder is not None and (folder / CONFIG).exists()]
 
 
 def _data(config: DictConfig, device: str) -> "PreparedData":
@@ -186,14 +206,11 @@ def _train(kept: Kept, trial: FrozenTrial, seed: int, device: str) -> dict[str, 
 def _time(candidates: Sequence[Candidate], seeds: Sequence[int], rounds: int, device: str) -> list[list[float]]:
     """Seconds that each model takes to predict the test split, with its trial's threads; none where there is none."""
     from codes.training import load
-    from codes.training.artifact import CONFIG
     from codes.training.latency import Call, time_in_turn
 
     calls: list[Call | None] = []
     for kept, trial in candidates:
-        trained = [_folder(kept, trial, seed) for seed in seeds]
-        kept_or_trained = (kept_model(kept.folder, trial.number), *trained)
-        there = [path for path in kept_or_trained if path is not None and (path / CONFIG).exists()]
+        there = _models(kept, trial, seeds)
         config = trial_config(kept, trial)
         data = _data(config, device)
         calls.append(Call(load(there[0], device).model, data.test, data.t, config.trainer.threads) if there else None)

@@ -1,5 +1,6 @@
 """What is measured again, and what may be said of it."""
 
+import dataclasses
 import random
 import re
 import signal
@@ -184,6 +185,20 @@ def test_all_studies_of_a_tuning_id_side_by_side(folder):
     refused = subprocess.run([*words, "k=2"], capture_output=True, timeout=120, **settings)
     assert refused.returncode == 1
     assert refused.stderr == "error: k: is of one study; give surrogate= too, or leave it out\n"
+
+
+@pytest.mark.slow
+def test_times_are_not_lost_where_no_model_is_left_to_be_timed(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    settings = {"k": 1, "rounds": 10, "device": "cpu", "say": [].append}
+    with opened_study(["surrogate=FullyConnected"]) as kept:
+        certify(kept, seeds=[4], **settings)
+        times = kept.study.user_attrs[TIMES]
+        moved = dataclasses.replace(kept, folder=tmp_path)
+        for seeds in ([4], []):
+            with pytest.raises(UserError, match=f"no model of trial . of robertson_FullyConnected in {tmp_path}"):
+                certify(moved, seeds=seeds, **settings)
+        assert kept.study.user_attrs[TIMES] == times
 
 
 @pytest.mark.slow
