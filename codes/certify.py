@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 K = 5  # best trials of a single objective
+OF_ONE = ("surrogate=", "search_space=", "study_name=")  # what names one study of a tuning_id
 
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -29,7 +30,7 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     if k is not None and (not isinstance(k, int) or k < 1):
         raise UserError(f"k must be an integer of at least 1, but is {k!r}")
     measuring = {**values, "say": lambda text: tqdm.write(text, file=sys.stderr)}
-    if any(text.startswith(("surrogate=", "study_name=")) for text in overrides):
+    if any(text.startswith(OF_ONE) for text in overrides):
         return _one(overrides, k or K, measuring)
     if k is not None:
         raise UserError("k: is of one study; give surrogate= too, or leave it out")

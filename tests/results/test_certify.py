@@ -182,6 +182,8 @@ def test_all_studies_of_a_tuning_id_side_by_side(folder):
     assert "Side by side" in page and "not enough trainings to compare" in page
     for text in (again.stdout, page):
         assert text.count("robertson_LatentPoly") > 1 and text.count("robertson_FullyConnected") > 1
+    fine = subprocess.run([*words, "search_space=fine"], capture_output=True, timeout=120, **settings)
+    assert fine.returncode == 1 and fine.stderr.startswith("error: study robertson_MultiONet_fine is not in")
     refused = subprocess.run([*words, "k=2"], capture_output=True, timeout=120, **settings)
     assert refused.returncode == 1
     assert refused.stderr == "error: k: is of one study; give surrogate= too, or leave it out\n"
