@@ -82,6 +82,17 @@ def test_a_clock_that_ticks_too_seldom_times_nothing(monkeypatch):
         assert latency.clock_of(torch.device("cpu")) is perf_counter
 
 
+def test_a_single_interruption_makes_no_clock_too_coarse(monkeypatch):
+    times = iter([0.0, 5e-5, *(1 + 1e-6 * tick for tick in range(100))])
+
+    def clock():
+        return next(times)
+
+    monkeypatch.setattr("codes.training.latency.thread_time", clock)
+    with cpu_settings(1):
+        assert latency.clock_of(torch.device("cpu")) is clock
+
+
 class Noted(Counted):
     def __init__(self, name, notes):
         super().__init__()
