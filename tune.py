@@ -101,13 +101,15 @@ def prepare(config: DictConfig) -> None:
 
 
 def check_tuned(config: DictConfig, spec: schema.DataSpec) -> None:
-    """Refuse a choice, or the end of a range, that makes no surrogate for the data."""
+    """Refuse a choice, or the end of a range, that makes no surrogate for the data, unless it is never tried."""
     from codes import surrogates
     from codes.tuning.entries import read_space
 
     if OmegaConf.is_interpolation(config, "search_space"):  # of a fine stage, which draws its ranges later
         return
     for parameter in read_space(config):
+        if parameter.when is False:
+            continue
         tried = copy.deepcopy(config)
         for value in parameter.choices or (parameter.high,):
             OmegaConf.update(tried, parameter.key, value)

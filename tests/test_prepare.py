@@ -31,3 +31,5 @@ def test_so_is_a_search_space_that_makes_one(entry, data, tmp_path):
     rule = r"search_space\.curvature_weight: surrogate\.curvature_weight: must be 0 .* but got 0\.1; leave it out"
     with pytest.raises(UserError, match=rule):
         tune.prepare(config)
+    OmegaConf.update(config, "search_space.curvature_weight.when", False, force_add=True)
+    tune.prepare(config)
