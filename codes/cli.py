@@ -133,9 +133,10 @@ def explain(error: Exception) -> str | None:
         return f"{place}: is no YAML; put text with special characters in quotes"
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):  # of logging, which cannot open its file
         return explain(error.__cause__)
-    if is_out_of_memory(error):  # NumPy and PyTorch say how much they wanted
+    if is_out_of_memory(error):  # NumPy and PyTorch say how much they wanted, Python does not
         wanted = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
-        return f"out of memory: {wanted}; a smaller network, trainer.batch_size or dataset takes less"
+        told = f"out of memory: {wanted}" if wanted else "out of memory"
+        return f"{told}; a smaller network, trainer.batch_size or dataset takes less"
     if isinstance(error, OSError):
         path = error.filename2 or error.filename  # the second one is that which a new file was to become
         return f"{error.strerror or error}" + (f": {path}" if path else "")

@@ -250,6 +250,11 @@ def test_full_disk(script, kilobytes, tmp_path, data_dir):
     assert "No space left on device" in result.stderr or "disk is full" in result.stderr
 
 
+def test_memory_that_python_does_not_find_is_told_without_an_amount():
+    told = "out of memory; a smaller network, trainer.batch_size or dataset takes less"
+    assert cli.explain(MemoryError()) == told
+
+
 def test_a_network_that_cannot_be_allocated_is_one_error(tmp_path, data_dir):
     """A layer of 40 GB where 16 GB of addresses are left, as a container or a cluster limits them."""
     limited = ("sh", "-c", 'ulimit -v 16000000 && exec "$@"', "sh")
