@@ -96,7 +96,8 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[d
 def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
     """The study that ``tune.py`` with ``overrides`` would resume.
 
-    Says which one that is where they name no surrogate and the storage has studies of others too.
+    Says which one that is where they name no surrogate and the storage has studies of others too. Its files are taken
+    from where it was started where they lead to the folder of another study, as a ``study_name`` alone does.
     Raises ``UserError`` where there is no such storage, or no such study in it, with those that there are. What fails
     in the database later, inside the ``with``, is turned into a ``UserError`` too.
     """
@@ -104,6 +105,10 @@ def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
     settings = storage.settings(composed)
     with storage.existing(settings) as database:
         kept = keep(composed.study_name, composed, database)
+        if kept_name(kept.folder) not in (kept.name, None):
+            stored = kept_config(kept.study, kept.folder)
+            assert stored is not None
+            kept = keep(kept.name, _at_home(kept.name, stored, composed), database)
         others = _other_surrogates(composed, database)
         if others and not any(text.startswith("surrogate=") for text in overrides):
             log.warning(f"study {kept.name} is taken; there are others too: {', '.join(others)}")
@@ -141,13 +146,11 @@ def studies(composed: DictConfig, database: storage.Database) -> Iterator[Kept]:
         config = kept_config(optuna.load_study(study_name=name, storage=database.storage), Path(composed.output_dir))
         if config is None or config.get("tuning_id") != composed.tuning_id:
             continue
-        folder = _folder(name, config, composed)
-        owner = kept_name(folder)
-        if owner not in (name, None):
-            log.warning(f"study {name} is left out, for {folder} is the folder of study {owner}")
+        try:
+            there = _at_home(name, config, composed)
+        except UserError as error:
+            log.warning(f"study {name} is left out: {error}")
             continue
-        there = copy.deepcopy(composed)
-        there.output_dir = str(folder)
         yield keep(name, there, database)
 
 
@@ -173,6 +176,17 @@ def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:
     typed = OmegaConf.merge(base, plain)
     assert isinstance(typed, DictConfig)
     return typed
+
+
+def _at_home(name: str, config: DictConfig, composed: DictConfig) -> DictConfig:
+    """``composed`` with the folder of the study ``name``; raises ``UserError`` where that has another study's files."""
+    folder = _folder(name, config, composed)
+    owner = kept_name(folder)
+    if owner not in (name, None):
+        raise UserError(f"output_dir: {folder} is the folder of study {owner}, not of {name}; give that of {name}")
+    there = copy.deepcopy(composed)
+    there.output_dir = str(folder)
+    return there
 
 
 def _folder(name: str, config: DictConfig, composed: DictConfig) -> Path:

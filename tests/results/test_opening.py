@@ -1,5 +1,7 @@
 """A study is opened as it was started, from where it is, and nothing is made that was not there."""
 
+import shutil
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -52,6 +54,19 @@ def test_the_family_that_there_is_is_named_where_the_default_one_has_no_study(tm
     run_study(composed(tmp_path, "trials=1", "surrogate=LatentPoly", "pruner=none"), RUNNERS + "quadratic")
     message = "robertson_MultiONet is not in .*; there are: robertson_LatentPoly. Give surrogate=LatentPoly, "
     with pytest.raises(UserError, match=message), opened_study([f"storage.path={tmp_path}/study.db"]):
+        pass
+
+
+def test_no_study_is_given_the_files_of_another(finished, tmp_path):
+    other = ["trials=1", "surrogate=LatentPoly", "pruner=none", f"output_dir={tmp_path}/other"]
+    run_study(composed(tmp_path, *other), RUNNERS + "quadratic")
+    by_name = [*finished, "study_name=robertson_LatentPoly"]
+    with opened_study(by_name) as kept:
+        assert kept.name == "robertson_LatentPoly"
+        assert kept.config.output_dir == str(kept.folder) == f"{tmp_path}/other"
+    shutil.copy(tmp_path / "out/optuna_config.yaml", tmp_path / "other")
+    message = "output_dir: .*/other is the folder of study robertson_MultiONet, not of robertson_LatentPoly; give that"
+    with pytest.raises(UserError, match=message), opened_study(by_name):
         pass
 
 
