@@ -14,17 +14,21 @@ from codes.metrics import accuracy_of
 from codes.results.certificate import trainings
 from codes.results.opening import Kept
 from codes.results.remeasured import HOW, Cells, Remeasured, columns, how_timed, verdicts
-from codes.tuning.front import metric_of
+from codes.tuning.front import best_trials, metric_of, recommended
 
 SIDE_BY_SIDE = "side_by_side"
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The last measurement that the studies share: what each of them recommended, most accurate on ``val`` first."""
+    """The last measurement that the studies share: what each of them recommended, most accurate on ``val`` first.
+
+    ``by_now``: trials that they recommend since they went on.
+    """
 
     studies: tuple[str, ...]
     trials: tuple[int, ...]
+    by_now: tuple[int, ...]
     again: tuple[Remeasured, ...]
     timing: Mapping[str, Any]
 
@@ -45,8 +49,13 @@ class SideBySide:
         yield ("study", "study", "at 5 % in all"), rows
 
     def notes(self) -> list[str]:
-        """Sentences below the tables: how to read them, what to beware of."""
-        return [HOW, *how_timed(self.timing)]
+        """Sentences below the tables: how to read them, what has changed since, what to beware of."""
+        changed = [
+            f"{study} went on: it recommends trial {now} by now, which was not measured."
+            for study, then, now in zip(self.studies, self.trials, self.by_now, strict=True)
+            if now != then
+        ]
+        return [HOW, *changed, *how_timed(self.timing)]
 
 
 def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
@@ -57,9 +66,13 @@ def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
     if len(shared) < 2:
         return None
     metric = accuracy_of(shared[0][0].objective.metrics)
-    members = sorted(((kept.name, part["trial"], _again(kept, part, metric)) for kept, part in shared), key=_rank)
-    names, trials, again = zip(*members, strict=True)
-    return SideBySide(names, trials, again, shared[0][1])
+    members = [(kept.name, part["trial"], _by_now(kept), _again(kept, part, metric)) for kept, part in shared]
+    names, trials, by_now, again = zip(*sorted(members, key=_rank), strict=True)
+    return SideBySide(names, trials, by_now, again, shared[0][1])
+
+
+def _by_now(kept: Kept) -> int:
+    return recommended(best_trials(kept.trials(), kept.objective), kept.objective).number
 
 
 def _again(kept: Kept, part: Mapping[str, Any], metric: str) -> Remeasured:
@@ -71,7 +84,7 @@ def _again(kept: Kept, part: Mapping[str, Any], metric: str) -> Remeasured:
     return Remeasured(kept.name, metric, as_chosen, own, without, part["seconds"])
 
 
-def _rank(member: tuple[str, int, Remeasured]) -> float:
+def _rank(member: tuple[str, int, int, Remeasured]) -> float:
     """By the accuracy on ``val``; what has none comes last."""
     values = member[-1].values("val")
     return median(values) if values else float("inf")

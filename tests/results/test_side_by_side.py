@@ -57,6 +57,13 @@ def test_only_the_newest_measurement_that_two_share_is_shown():
     assert read_side_by_side([kept("e"), kept("f")]) is None
 
 
+def test_a_study_that_recommends_another_trial_since_says_so():
+    studies = [measured("a", 0.1, 1.0), measured("b", 0.2, 1.0)]
+    assert "went on" not in " ".join(read_side_by_side(studies).notes())
+    studies[1].study.add_trial(*trials((0.05, 1.0), objective=SINGLE))
+    assert "b went on: it recommends trial 1 by now, which was not measured." in read_side_by_side(studies).notes()
+
+
 def test_without_new_seeds_only_times_are_there():
     found = read_side_by_side([measured("a", 0.1, 0.002, seeds=0), measured("b", 0.1, 0.001, seeds=0)])
     assert [row[3:6] for row in found.rows()] == [("-", "-", "0")] * 2
