@@ -15,6 +15,8 @@ from codes.results.certificate import trainings
 from codes.results.opening import Kept
 from codes.results.remeasured import HOW, Cells, Remeasured, columns, how_timed, verdicts
 from codes.tuning.front import best_trials, metric_of, recommended
+from codes.tuning.ledger import outcome_of
+from codes.tuning.outcomes import Outcome
 
 SIDE_BY_SIDE = "side_by_side"
 
@@ -60,7 +62,7 @@ class SideBySide:
 
 def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
     """The newest measurement that two or more of ``studies`` share; None without one."""
-    parts = [(kept, kept.study.user_attrs[SIDE_BY_SIDE]) for kept in studies if SIDE_BY_SIDE in kept.study.user_attrs]
+    parts = [(kept, part) for kept in studies for part in _part(kept)]
     newest = max((part["at"] for _, part in parts), default=None)
     shared = [(kept, part) for kept, part in parts if part["at"] == newest]
     if len(shared) < 2:
@@ -69,6 +71,13 @@ def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
     members = [(kept.name, part["trial"], _by_now(kept), _again(kept, part, metric)) for kept, part in shared]
     names, trials, by_now, again = zip(*sorted(members, key=_rank), strict=True)
     return SideBySide(names, trials, by_now, again, shared[0][1])
+
+
+def _part(kept: Kept) -> list[dict[str, Any]]:
+    """What ``kept`` has of its last measurement, if any, and its trial has not been left out by a change since."""
+    part = kept.study.user_attrs.get(SIDE_BY_SIDE)
+    complete = {trial.number for trial in kept.trials() if outcome_of(trial) is Outcome.COMPLETE}
+    return [part] if part and part["trial"] in complete else []
 
 
 def _by_now(kept: Kept) -> int:

@@ -14,18 +14,18 @@ from codes.results.side_by_side import SIDE_BY_SIDE, read_side_by_side
 from tests.results.test_select import SINGLE, trials
 
 
-def kept(name, **dataset):
+def kept(name, outcome="complete", **dataset):
     """A study without files, of one complete trial."""
     study = optuna.create_study(study_name=name)
-    (trial,) = trials((0.1, 1.0), objective=SINGLE)
+    (trial,) = trials((0.1, 1.0), objective=SINGLE, outcome=outcome)
     study.add_trial(trial)
     config = OmegaConf.create({"dataset": dataset, "trainer": {"target_percentile": 99}})
     return Kept(name, study, config, SINGLE, None, None)
 
 
-def measured(name, error, seconds, at="2026-01-01", seeds=4):
+def measured(name, error, seconds, at="2026-01-01", seeds=4, outcome="complete"):
     """A study whose trial had about ``error`` in each new training, and took about ``seconds`` in each round."""
-    made, draw = kept(name), random.Random(name)
+    made, draw = kept(name, outcome), random.Random(name)
     for seed in range(seeds):
         score = {"lae99": error * draw.uniform(0.9, 1.1)}
         made.study.set_user_attr(f"{PREFIX}0:{seed}", {"test": {"lae99": 1.0}, "val": score})
@@ -62,6 +62,13 @@ def test_a_study_that_recommends_another_trial_since_says_so():
     assert "went on" not in " ".join(read_side_by_side(studies).notes())
     studies[1].study.add_trial(*trials((0.05, 1.0), objective=SINGLE))
     assert "b went on: it recommends trial 1 by now, which was not measured." in read_side_by_side(studies).notes()
+
+
+def test_what_a_change_has_left_out_is_not_shown():
+    studies = [measured("a", 0.1, 1.0), measured("b", 0.2, 1.0), measured("c", 0.3, 1.0)]
+    left = measured("c", 0.3, 1.0, outcome="left_out")
+    assert {*read_side_by_side(studies).studies} == {"a", "b", "c"}
+    assert {*read_side_by_side([*studies[:2], left]).studies} == {"a", "b"}
 
 
 def test_without_new_seeds_only_times_are_there():
