@@ -10,6 +10,7 @@ import sys
 import optuna
 import pytest
 
+from codes.certify import main as certify_command
 from codes.errors import UserError
 from codes.results.certificate import PREFIX, TIMES, certified_trials, read_certificate
 from codes.results.certify import FEWEST_ROUNDS, certify
@@ -167,26 +168,28 @@ def test_a_killed_certification_goes_on(folder):
 
 
 @pytest.mark.slow
-def test_all_studies_of_a_tuning_id_side_by_side(folder):
-    settings = {"cwd": folder, "env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, "text": True}
-    words = [word for word in command("seeds=[3]", "rounds=10") if not word.startswith("surrogate=")]
-    alone = subprocess.run(words, capture_output=True, timeout=120, **settings)
-    assert alone.returncode == 1 and "(there are: robertson_FullyConnected)" in alone.stderr
+def test_all_studies_of_a_tuning_id_side_by_side(folder, monkeypatch, capsys):
+    def told(*words, **values):
+        return certify_command({"k": None, "seeds": [3], "rounds": 10, "device": "cpu", **values}, words)
+
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=r"fewer than two studies .*\(there are: robertson_FullyConnected\)"):
+        told()
     other = run("tune.py", *SMALL, "surrogate=LatentPoly", "trials=1", "pruner=none", folder=folder)
     assert other.returncode == 0, other.stderr
-    told = subprocess.run(words, capture_output=True, timeout=120, check=True, **settings)
-    assert "2 trainings" in told.stderr and "robertson_LatentPoly from seed 3" in told.stderr
-    again = subprocess.run([*words, "seeds=[]"], capture_output=True, timeout=120, check=True, **settings)
-    assert "0 trainings" in again.stderr
+    told()
+    said = capsys.readouterr().err
+    assert "2 trainings" in said and "robertson_LatentPoly from seed 3" in said
+    again = told(seeds=[])
+    assert "0 trainings" in capsys.readouterr().err
     page = (folder / "outputs/tuned/robertson/report.html").read_text()
     assert "Side by side" in page and "not enough trainings to compare" in page
-    for text in (again.stdout, page):
+    for text in (again, page):
         assert text.count("robertson_LatentPoly") > 1 and text.count("robertson_FullyConnected") > 1
-    fine = subprocess.run([*words, "search_space=fine"], capture_output=True, timeout=120, **settings)
-    assert fine.returncode == 1 and fine.stderr.startswith("error: study robertson_MultiONet_fine is not in")
-    refused = subprocess.run([*words, "k=2"], capture_output=True, timeout=120, **settings)
-    assert refused.returncode == 1
-    assert refused.stderr == "error: k: is of one study; give surrogate= too, or leave it out\n"
+    with pytest.raises(UserError, match="study robertson_MultiONet_fine is not in"):
+        told("search_space=fine")
+    with pytest.raises(UserError, match="k: is of one study; give surrogate= too, or leave it out"):
+        told(k=2)
 
 
 @pytest.mark.slow
