@@ -63,8 +63,8 @@ def _all(overrides: Sequence[str], measuring: dict[str, Any]) -> str:
     composed = compose_tune(overrides)
     settings = storage.settings(composed)
     with storage.existing(settings) as database:
-        kept = list(studies(composed, database))
-        recommended = [(found.kept, found.chosen) for found in map(read, kept) if found.chosen is not None]
+        findings = [read(kept) for kept in studies(composed, database)]
+        recommended = [(found.kept, found.chosen) for found in findings if found.chosen is not None]
         if len(recommended) < 2:
             there = ", ".join(study.name for study, _ in recommended) or "none"
             raise UserError(
@@ -72,7 +72,8 @@ def _all(overrides: Sequence[str], measuring: dict[str, Any]) -> str:
                 f"(there are: {there}); certify one with surrogate=..."
             )
         certify_side_by_side(recommended, **measuring)
-        return _in_words(read_side_by_side(kept), write_reports(composed, database)[-1])
+        measured = read_side_by_side([(found.kept, found.trials) for found in findings])
+        return _in_words(measured, write_reports(composed, database)[-1])
 
 
 def _in_words(found: Any, report: Any) -> str:

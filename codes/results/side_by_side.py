@@ -10,6 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from codes.metrics import accuracy_of
 from codes.results.certificate import trainings
 from codes.results.opening import Kept
@@ -60,34 +62,38 @@ class SideBySide:
         return [HOW, *changed, *how_timed(self.timing)]
 
 
-def read_side_by_side(studies: Sequence[Kept]) -> SideBySide | None:
-    """The newest measurement that two or more of ``studies`` share; None without one."""
-    parts = [(kept, part) for kept in studies for part in _part(kept)]
-    newest = max((part["at"] for _, part in parts), default=None)
-    shared = [(kept, part) for kept, part in parts if part["at"] == newest]
+def read_side_by_side(studies: Sequence[tuple[Kept, Sequence[FrozenTrial]]]) -> SideBySide | None:
+    """The newest measurement that two or more of ``studies`` share, each with its trials; None without one."""
+    parts = [(kept, trials, part) for kept, trials in studies if (part := _part(kept, trials)) is not None]
+    newest = max((part["at"] for *_, part in parts), default=None)
+    shared = [entry for entry in parts if entry[-1]["at"] == newest]
     if len(shared) < 2:
         return None
-    metric = accuracy_of(shared[0][0].objective.metrics)
-    members = [(kept.name, part["trial"], _by_now(kept), _again(kept, part, metric)) for kept, part in shared]
-    names, trials, by_now, again = zip(*sorted(members, key=_rank), strict=True)
-    return SideBySide(names, trials, by_now, again, shared[0][1])
+    first, _, timing = shared[0]
+    metric = accuracy_of(first.objective.metrics)
+    members = [
+        (kept.name, part["trial"], _by_now(kept, trials), _again(kept, trials, part, metric))
+        for kept, trials, part in shared
+    ]
+    names, numbers, by_now, again = zip(*sorted(members, key=_rank), strict=True)
+    return SideBySide(names, numbers, by_now, again, timing)
 
 
-def _part(kept: Kept) -> list[dict[str, Any]]:
+def _part(kept: Kept, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
     """What ``kept`` has of its last measurement, if any, and its trial has not been left out by a change since."""
-    part = kept.study.user_attrs.get(SIDE_BY_SIDE)
-    complete = {trial.number for trial in kept.trials() if outcome_of(trial) is Outcome.COMPLETE}
-    return [part] if part and part["trial"] in complete else []
+    part: dict[str, Any] | None = kept.study.user_attrs.get(SIDE_BY_SIDE)
+    complete = (trial.number for trial in trials if outcome_of(trial) is Outcome.COMPLETE)
+    return part if part and part["trial"] in complete else None
 
 
-def _by_now(kept: Kept) -> int:
-    return recommended(best_trials(kept.trials(), kept.objective), kept.objective).number
+def _by_now(kept: Kept, trials: Sequence[FrozenTrial]) -> int:
+    return recommended(best_trials(trials, kept.objective), kept.objective).number
 
 
-def _again(kept: Kept, part: Mapping[str, Any], metric: str) -> Remeasured:
+def _again(kept: Kept, trials: Sequence[FrozenTrial], part: Mapping[str, Any], metric: str) -> Remeasured:
     number = part["trial"]
     accuracies, failed = trainings(kept.study)
-    (trial,) = (trial for trial in kept.trials() if trial.number == number)
+    (trial,) = (trial for trial in trials if trial.number == number)
     as_chosen = metric_of(trial, metric, kept.objective)
     own, without = accuracies.get(number, {}), failed.get(number, {})
     return Remeasured(kept.name, metric, as_chosen, own, without, part["seconds"])

@@ -34,9 +34,13 @@ def measured(name, error, seconds, at="2026-01-01", seeds=4, outcome="complete")
     return made
 
 
+def shared_by(studies):
+    return read_side_by_side([(each, each.trials()) for each in studies])
+
+
 def test_the_most_accurate_on_val_comes_first_and_neighbours_are_compared():
     studies = [measured("slow", 0.2, 0.009), measured("fast", 0.1, 0.001), measured("as_fast", 0.21, 0.001)]
-    found = read_side_by_side(studies)
+    found = shared_by(studies)
     assert found.studies[0] == "fast" and set(found.studies[1:]) == {"slow", "as_fast"}
     assert found.columns[:3] == ("study", "trial", "lae99, as chosen")
     assert found.rows()[0][:4] == ("fast", "0", "0.1", "1 (1-1)")
@@ -50,29 +54,29 @@ def test_the_most_accurate_on_val_comes_first_and_neighbours_are_compared():
 
 def test_only_the_newest_measurement_that_two_share_is_shown():
     old, older = measured("a", 0.1, 1.0, "2026-01-01"), measured("b", 0.1, 1.0, "2026-01-01")
-    assert read_side_by_side([old, older]).studies
+    assert shared_by([old, older]).studies
     new = [measured(name, 0.1, 1.0, "2026-01-02") for name in "cd"]
-    assert {*read_side_by_side([old, *new, older]).studies} == {"c", "d"}
-    assert read_side_by_side([old, older, new[0]]) is None
-    assert read_side_by_side([kept("e"), kept("f")]) is None
+    assert {*shared_by([old, *new, older]).studies} == {"c", "d"}
+    assert shared_by([old, older, new[0]]) is None
+    assert shared_by([kept("e"), kept("f")]) is None
 
 
 def test_a_study_that_recommends_another_trial_since_says_so():
     studies = [measured("a", 0.1, 1.0), measured("b", 0.2, 1.0)]
-    assert "went on" not in " ".join(read_side_by_side(studies).notes())
+    assert "went on" not in " ".join(shared_by(studies).notes())
     studies[1].study.add_trial(*trials((0.05, 1.0), objective=SINGLE))
-    assert "b went on: it recommends trial 1 by now, which was not measured." in read_side_by_side(studies).notes()
+    assert "b went on: it recommends trial 1 by now, which was not measured." in shared_by(studies).notes()
 
 
 def test_what_a_change_has_left_out_is_not_shown():
     studies = [measured("a", 0.1, 1.0), measured("b", 0.2, 1.0), measured("c", 0.3, 1.0)]
     left = measured("c", 0.3, 1.0, outcome="left_out")
-    assert {*read_side_by_side(studies).studies} == {"a", "b", "c"}
-    assert {*read_side_by_side([*studies[:2], left]).studies} == {"a", "b"}
+    assert {*shared_by(studies).studies} == {"a", "b", "c"}
+    assert {*shared_by([*studies[:2], left]).studies} == {"a", "b"}
 
 
 def test_without_new_seeds_only_times_are_there():
-    found = read_side_by_side([measured("a", 0.1, 0.002, seeds=0), measured("b", 0.1, 0.001, seeds=0)])
+    found = shared_by([measured("a", 0.1, 0.002, seeds=0), measured("b", 0.1, 0.001, seeds=0)])
     assert [row[3:6] for row in found.rows()] == [("-", "-", "0")] * 2
     (_, rows), *_ = found.comparisons()
     assert rows[0][2] == "not enough trainings to compare"

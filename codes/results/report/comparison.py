@@ -49,7 +49,7 @@ def _studies(findings: Sequence[Findings]) -> str:
 
 def _side_by_side(findings: Sequence[Findings]) -> str:
     """What ``codes.certify`` measured again of all studies; empty before it did."""
-    found = read_side_by_side([each.kept for each in findings])
+    found = read_side_by_side([(each.kept, each.trials) for each in findings])
     return certified(found) if found else ""
 
 
