@@ -1,5 +1,6 @@
 """Composed studies that leave everything in one folder, run here or in a coordinator process of their own."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -108,3 +109,10 @@ def release(folder):
 if __name__ == "__main__":
     config = composed(sys.argv[1], *sys.argv[3:])
     cli.run(lambda: run_study(config, sys.argv[2], together=RUNNERS + "together", overrides=sys.argv[3:]))
+
+
+def with_space(base, space):
+    """``base`` with the search space ``space``."""
+    config = copy.deepcopy(base)
+    config.search_space = space
+    return config
