@@ -91,9 +91,11 @@ import sys
 from codes.surrogates import SURROGATES
 from codes.training import train, warm_up
 from tests.training import example
+from tests.training.test_population import DIFFERENT
 warm_up()
-for name in SURROGATES:
-    train(example.config(name), example.data(), "cpu", progress=False)
+for name, change in zip(SURROGATES, DIFFERENT, strict=True):
+    kind = [f"surrogate.{key}={change[key]}" for key in ("optimizer", "scheduler")]
+    train(example.config(name, *kind), example.data(), "cpu", progress=False)
 assert "torch._dynamo" not in sys.modules
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

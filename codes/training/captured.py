@@ -23,15 +23,11 @@ SETTLED = 32  # steps after which the faster way is known: batches have at most 
 class Optimizing(Protocol):
     """An optimiser, as far as a step needs it."""
 
-    @property
-    def capturable(self) -> bool:
-        """Whether ``apply`` can be recorded: from one step to the next, only tensors on the device change."""
-
     def begin_step(self) -> None:
         """Set the learning rate of the next step."""
 
     def apply(self) -> None:
-        """Take the step down the gradients that there are."""
+        """Take the step down the gradients that there are; from one to the next only tensors on the device change."""
 
 
 class TrainingStep:
@@ -51,7 +47,7 @@ class TrainingStep:
         self.captured: Captured | None = None
         self.is_whole = True
         if device.type == "cuda" and model.capturable:
-            self.is_whole = optimizer.capturable and model.effort is None  # whose gradients may have to be taken again
+            self.is_whole = model.effort is None  # whose gradients may have to be taken again
             self.step = self.captured = Captured(whole if self.is_whole else gradients, device, model.effort)
 
     def __call__(self, *indices: Tensor) -> Tensor:

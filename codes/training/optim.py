@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
-import schedulefree
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from codes.schema import SurrogateConfig
-from codes.training.rows_optim import ROWS, Rows
+from codes.training.rows_optim import AdamWRows, Rows, SGDRows
+from codes.training.schedule_free import FreeAdamWRows, FreeSGDRows
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-FREE: dict[str, Any] = {"adamw": schedulefree.AdamWScheduleFree, "sgd": schedulefree.SGDScheduleFree}
+SCHEDULED: dict[str, type[Rows]] = {"adamw": AdamWRows, "sgd": SGDRows}
+FREE: dict[str, type[Rows]] = {"adamw": FreeAdamWRows, "sgd": FreeSGDRows}
 
 
 def criterion(config: SurrogateConfig) -> Criterion:
@@ -80,73 +81,57 @@ class Optimizer:
     def __init__(self, row: nn.Parameter, config: SurrogateConfig, total: int) -> None:
         self.config, self.total, self.row = config, total, row
         self.steps = 0
-        self.averages = config.scheduler == "schedulefree"
-        if self.averages:  # made now: a process's first one imports PyTorch's compiler, which is no step's time
-            options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
-            decay = config.regularization_factor
-            self.free = FREE[config.optimizer]([row], lr=config.learning_rate, weight_decay=decay, **options)
-            self.free.train()
+        self.place = 0  # of the row among ``rows``
+
+    @property
+    def kind(self) -> type[Rows]:
+        """Those of one kind can step at once."""
+        kinds = FREE if self.config.scheduler == "schedulefree" else SCHEDULED
+        return kinds[self.config.optimizer]
 
     @cached_property
     def rows(self) -> Rows:
-        """What steps under a schedule, from the gradient that the row has by now."""
+        """What steps, alone or with others, from the gradient that the row has by now."""
         assert self.row.grad is not None
-        return ROWS[self.config.optimizer](self.row.detach()[None], self.row.grad[None], [self.config])
+        return self.kind(self.row.detach()[None], self.row.grad[None], [self.config])
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next step, or of the last one at the end."""
         return learning_rate(self.config, min(self.steps, self.total - 1), self.total)
 
-    @property
-    def capturable(self) -> bool:
-        """Whether ``apply`` changes nothing but tensors; schedule-free optimisers count in Python."""
-        return not self.averages
-
     def begin_step(self) -> None:
         """Set the learning rate of the next step."""
-        if not self.averages:
-            self.rows.begin_step([self.learning_rate])
+        self.rows.begin_step([self.learning_rate])
         self.steps += 1
 
     def apply(self) -> None:
         """Take one step down the gradient that the row has."""
-        self.free.step() if self.averages else self.rows.apply()
+        self.rows.apply()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside, the model holds the weights to evaluate and to keep; outside, those that are trained, bit for bit.
-
-        Schedule-free optimisers train ``y`` and evaluate the average ``x``. Going there and back rounds, so ``y`` is
-        restored from a copy: how often a training is evaluated does not change it.
-        """
-        if not self.averages:
+        """Inside, the model holds the weights to evaluate and to keep; outside, those that are trained, bit for bit."""
+        average = self.rows.average(self.place)
+        if average is None:
             yield
             return
-        trained = self.row.detach().clone()
-        self.free.eval()
+        row = self.row.detach()
+        trained = row.clone()
+        row.copy_(average)
         try:
             yield
         finally:
-            self.free.train()
-            with torch.no_grad():
-                self.row.copy_(trained)
+            row.copy_(trained)
 
     def state(self) -> dict[str, Any]:
-        """Everything that ``restore`` needs, on any device, as dictionaries, lists, numbers and tensors."""
-        if not self.averages:
-            return {"steps": self.steps, "row": self.rows.state()}
-        state = self.free.state_dict()
-        return {"steps": self.steps, "groups": state["param_groups"], "row": state["state"].get(0, {})}
+        """Everything that ``restore`` needs, on any device, as dictionaries, numbers and tensors."""
+        return {"steps": self.steps, "row": self.rows.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from ``state()``."""
         self.steps = state["steps"]
-        if not self.averages:
-            self.rows.restore(state["row"])
-            return
-        kept = {0: state["row"]} if state["row"] else {}
-        self.free.load_state_dict({"param_groups": state["groups"], "state": kept})
+        self.rows.restore(state["row"], self.steps)
 
 
 def warm_up(device: str | torch.device = "cpu") -> None:

@@ -45,15 +45,20 @@ class Rows:
         self.n_steps += 1
 
     def apply(self) -> None:
-        """Take it."""
+        """Take it; the gradients may be used up."""
         raise NotImplementedError
 
-    def state(self) -> dict[str, Tensor]:
-        """What PyTorch's optimiser would know of the first row."""
-        return {"step": torch.tensor(float(self.n_steps)), **{name: value[0] for name, value in self.values.items()}}
+    def average(self, place: int) -> Tensor | None:
+        """Weights [N] to evaluate and to keep of the row at ``place``, where those are not the ones that it trains."""
+        return None
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on with it from there."""
+    def state(self) -> dict[str, Tensor]:
+        """What PyTorch's optimiser would know of the first row, but the number of its steps."""
+        return {name: value[0] for name, value in self.values.items()}
+
+    def restore(self, state: dict[str, Any], n_steps: int) -> None:
+        """Go on with it from there, after ``n_steps``."""
+        self.n_steps = n_steps
         for name, value in self.values.items():
             if state.get(name) is not None:  # PyTorch keeps no momentum of 0
                 value[0] = state[name]
@@ -102,10 +107,9 @@ class AdamWRows(Rows):
         for rate, decay, *of_row in zip(self.own_rates, self.own_decays, *self.pieces, strict=True):
             move(*([part] for part in of_row), rate=rate, decay=decay)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self.n_steps = int(state.get("step", 0))
-        self.counts.fill_(self.n_steps)
+    def restore(self, state: dict[str, Any], n_steps: int) -> None:
+        super().restore(state, n_steps)
+        self.counts.fill_(n_steps)
 
 
 def move(
@@ -149,6 +153,3 @@ class SGDRows(Rows):
         (buffer,) = self.values.values()
         buffer.mul_(self.momenta).add_(self.gradients).addcmul_(self.decays, self.rows)
         self.rows.addcmul_(self.rates, buffer, value=-1)
-
-
-ROWS: dict[str, type[Rows]] = {"adamw": AdamWRows, "sgd": SGDRows}
