@@ -144,6 +144,7 @@ def serve(connection: Connection, settings: Settings) -> None:
     tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore, which a killed process leaves to others
     resolvers.register()
     inbox, send = _listen(connection), _sender(connection)
+    gc.disable()  # while all that is made stays
     try:
         with _signs_of_life(send, settings.deadline / 4):
             together, speed_up = (name and _load(name) for name in (settings.together, settings.speed_up))
@@ -154,6 +155,7 @@ def serve(connection: Connection, settings: Settings) -> None:
     except Exception:
         send(Ready(traceback=traceback.format_exc()))
         return
+    gc.enable()
     send(Ready(hardware))
     modules = 0
     while True:
