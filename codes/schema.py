@@ -290,8 +290,9 @@ def typed_train_config() -> DictConfig:
     return OmegaConf.structured(TrainConfig)
 
 
+@cache
 def register() -> None:
-    """Register every schema in Hydra's ConfigStore, where the YAML files find them as ``schema/...``; also twice."""
+    """Register every schema in Hydra's ConfigStore, where the YAML files find them as ``schema/...``."""
     store = ConfigStore.instance()
     store.store("train", TrainRunConfig, group="schema", replace=True)
     store.store("tune", TuneConfig, group="schema", replace=True)

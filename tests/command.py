@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import preloaded
+
 ROOT = Path(__file__).parent.parent
 SMALL = [  # the smallest robertson dataset and training that still do everything
     "dataset.generate.n_train=12",
@@ -16,12 +18,29 @@ SMALL = [  # the smallest robertson dataset and training that still do everythin
 ]
 
 
+def module(name: str, *arguments: str, folder: Path, **environment: str):
+    """Outcome of ``python -m <name> <arguments>`` started in ``folder``."""
+    return preloaded.run(["-m", name, *arguments], folder, _settings(environment))
+
+
 def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = (), **environment: str):
     """Outcome of ``python <script> <arguments>`` started in ``folder``, where its outputs go."""
-    command = [*prefix, sys.executable, str(ROOT / script), *arguments]
+    settings = _settings(environment)
+    command = [str(ROOT / script), *arguments]
+    if not prefix and not any(name.startswith(preloaded.AT_THE_START) for name in environment):
+        return preloaded.run(command, folder, settings)
+    return subprocess.run(
+        [*prefix, sys.executable, *command],
+        cwd=folder,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=preloaded.TIMEOUT,
+    )
+
+
+def _settings(changes: dict[str, str]) -> dict[str, str]:
     ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    settings = {**inherited, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        command, cwd=folder, env=settings, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
-    )
+    return {**inherited, "OMP_NUM_THREADS": "1", **changes}

@@ -3,8 +3,6 @@
 import csv
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from codes.results.replay import exactness, trial_config
 from codes.results.scores import VAL, held_out, worst_quantities
 from codes.results.select import select
 from codes.tuning.ledger import record_of
+from tests import command
 from tests.command import ROOT, run
 
 DATASET = """\
@@ -55,9 +54,8 @@ def script(folder, name, *arguments):
 
 
 def module(folder, name, *arguments):
-    command = [sys.executable, "-m", f"codes.{name}", "--config-dir", "mine", *arguments]
-    settings = {"CODES_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=120)
+    data = str(folder / "data")
+    return command.module(f"codes.{name}", "--config-dir", "mine", *arguments, folder=folder, CODES_DATA_DIR=data)
 
 
 def trained(folder, name):
@@ -77,9 +75,9 @@ def test_explore_promote_fine_promote_train(folder):
     suggested = [line.partition("#")[0] for line in printed.splitlines() if line.startswith("  python ")]
     assert len(suggested) == 5
     for line in suggested[1], suggested[3], suggested[4]:  # they know the dataset, which is in a folder of its own
-        words = [sys.executable, *shlex.split(line)[1:], "trainer.epochs=1"]
-        assert words[1] == str(ROOT / "train.py"), line  # not in this folder
-        assert subprocess.run(words, cwd=folder, timeout=120).returncode == 0
+        _, *words = shlex.split(line)
+        assert words[0] == str(ROOT / "train.py"), line  # not in this folder
+        assert run(*words, "trainer.epochs=1", folder=folder).returncode == 0
     measured = module(folder, "certify", *study, "search_space=fine", "k=1", "seeds=[1,2]", "rounds=10")
     assert measured.returncode == 0, measured.stderr
     assert "times that of the start" in measured.stdout or "(chosen, start)" in measured.stdout

@@ -1,6 +1,7 @@
 """Configs composed from ``conf/``, and a system with a known solution."""
 
 from dataclasses import fields, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -18,11 +19,15 @@ FAMILIES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 
 def config(family, **changes):
     """The defaults of ``conf/surrogate/<family>.yaml`` with a few keys changed."""
+    return replace(_defaults(family), **changes)
+
+
+@cache
+def _defaults(family):
     schema.register()
     resolvers.register()
     with initialize_config_dir(str(CONF)):
-        composed = compose(f"surrogate/{family}").surrogate
-    return replace(OmegaConf.to_object(composed), **changes)
+        return OmegaConf.to_object(compose(f"surrogate/{family}").surrogate)
 
 
 def switches(family):

@@ -1,5 +1,6 @@
 """A small problem with an exact solution, and configs composed from ``conf/``."""
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,11 @@ SMALL = {
 
 def config(surrogate: str = "MultiONet", *overrides: str) -> TrainConfig:
     """What ``train.py`` would compose, with small networks."""
+    return deepcopy(_composed(surrogate, *overrides))
+
+
+@cache
+def _composed(surrogate: str, *overrides: str) -> TrainConfig:
     schema.register()
     resolvers.register()
     common = ["dataset=hdf5", "dataset.path=none", "optimal=off", "trainer.epochs=4", "trainer.evaluate_every=2"]
