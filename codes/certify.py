@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any
 
 K = 5  # best trials of a single objective
-OF_ONE = ("surrogate=", "search_space=", "study_name=")  # what names one study of a tuning_id
 
 
 def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -25,12 +24,13 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     from tqdm import tqdm
 
     from codes.errors import UserError
+    from codes.results.opening import names_one
 
     k = values.pop("k")
     if k is not None and (not isinstance(k, int) or k < 1):
         raise UserError(f"k must be an integer of at least 1, but is {k!r}")
     measuring = {**values, "say": lambda text: tqdm.write(text, file=sys.stderr)}
-    if any(text.startswith(OF_ONE) for text in overrides):
+    if names_one(overrides):
         return _one(overrides, k or K, measuring)
     if k is not None:
         raise UserError("k: is of one study; give surrogate= too, or leave it out")
@@ -42,13 +42,11 @@ def _one(overrides: Sequence[str], k: int, measuring: dict[str, Any]) -> str:
     from codes.results.certify import certify
     from codes.results.opening import opened_study
     from codes.results.report import write_report
-    from codes.results.report.write import NAME
 
     with opened_study(overrides) as kept:
         certify(kept, k=k, **measuring)
         found = read_certificate(kept.study, kept.trials(), kept.objective)
-        together = kept.folder.parent / NAME
-        return _in_words(found, write_report(kept, together if together.exists() else None))
+        return _in_words(found, write_report(kept))
 
 
 def _all(overrides: Sequence[str], measuring: dict[str, Any]) -> str:

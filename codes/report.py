@@ -15,10 +15,10 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     """Write the pages; where they are."""
     from codes import storage
     from codes.errors import UserError
-    from codes.results.opening import compose_tune, opened_study
+    from codes.results.opening import compose_tune, names_one, opened_study
     from codes.results.report import write_report, write_reports
 
-    if any(text.startswith(("surrogate=", "study_name=")) for text in overrides):
+    if names_one(overrides):
         with opened_study(overrides) as kept:
             return str(write_report(kept))
     composed = compose_tune(overrides)

@@ -92,6 +92,11 @@ def split_arguments(arguments: Sequence[str], own: Mapping[str, Any]) -> tuple[d
     return values, rest
 
 
+def names_one(overrides: Sequence[str]) -> bool:
+    """Whether ``overrides`` name one study, and not all of a tuning_id."""
+    return any(text.startswith(("surrogate=", "search_space=", "study_name=")) for text in overrides)
+
+
 @contextmanager
 def opened_study(overrides: Sequence[str]) -> Iterator[Kept]:
     """The study that ``tune.py`` with ``overrides`` would resume.

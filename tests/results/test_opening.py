@@ -5,6 +5,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
+from codes import report
 from codes.errors import UserError
 from codes.results.opening import compose_tune, opened_study, split_arguments, split_config_dir
 from codes.tuning.study import run_study
@@ -92,6 +93,11 @@ def test_reading_leaves_nothing_in_the_folder(finished, tmp_path):
     with opened_study(finished) as kept:
         assert kept.study.best_trial.values
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}.items() <= before.items()
+
+
+def test_a_fine_study_that_is_not_there_is_not_reported_as_all(finished):
+    with pytest.raises(UserError, match="robertson_MultiONet_fine is not in"):
+        report.main({}, [*finished, "search_space=fine"])
 
 
 def test_own_keys_and_overrides_are_told_apart():

@@ -314,6 +314,8 @@ def test_a_study_beside_another_leaves_its_page_alone(tmp_path):
         pages = write_reports(config, database)
     assert pages[-1] == tmp_path / "all/comparison.html"
     assert "Study robertson_MultiONet" in (tmp_path / "all/report.html").read_text()
+    with opened_study([f"storage.path={tmp_path}/study.db", *where]) as kept:
+        assert 'href="../comparison.html"' in write_report(kept).read_text()  # also when it is written alone
 
 
 def test_time_does_not_run_back_where_the_clock_was_set_back():

@@ -12,15 +12,17 @@ from codes.results.replay import config_text
 from codes.results.report.comparison import comparison_page
 from codes.results.report.findings import Findings, read
 from codes.results.report.study import study_page
+from codes.tuning.changes import kept_name
 from codes.tuning.summary import write_trials
 
 NAME, TABLE, BEST = "report.html", "trials.csv", "best.yaml"
 BESIDE = "comparison.html"  # where a study's own page has the other name
 
 
-def write_report(kept: Kept, comparison: Path | None = None) -> Path:
+def write_report(kept: Kept) -> Path:
     """Write ``report.html``, ``trials.csv`` and ``best.yaml`` of one study into its folder; the page's path."""
-    return _write(read(kept), comparison)
+    together = _together(kept.folder.parent)
+    return _write(read(kept), together if together.exists() else None)
 
 
 def write_reports(composed: DictConfig, database: storage.Database) -> list[Path]:
@@ -28,13 +30,16 @@ def write_reports(composed: DictConfig, database: storage.Database) -> list[Path
     found = [read(kept) for kept in studies(composed, database)]
     if len(found) < 2:
         return [_write(findings) for findings in found]
-    parent = Path(composed.output_dir).parent
-    taken = any(findings.kept.folder.resolve() == parent.resolve() for findings in found)
-    together = parent / (BESIDE if taken else NAME)
+    together = _together(Path(composed.output_dir).parent)
     pages = [_write(findings, together) for findings in found]
     addresses = [os.path.relpath(path, together.parent) for path in pages]
     text = comparison_page(composed.tuning_id, list(zip(found, addresses, strict=True)))
     return [*pages, write_atomically(together, text)]
+
+
+def _together(parent: Path) -> Path:
+    """The page that compares the studies whose folders lie in ``parent``, which may be that of a study itself."""
+    return parent / (NAME if kept_name(parent) is None else BESIDE)
 
 
 def _write(findings: Findings, comparison: Path | None = None) -> Path:
