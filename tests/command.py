@@ -20,14 +20,20 @@ SMALL = [  # the smallest robertson dataset and training that still do everythin
 
 def module(name: str, *arguments: str, folder: Path, **environment: str):
     """Outcome of ``python -m <name> <arguments>`` started in ``folder``."""
-    return preloaded.run(["-m", name, *arguments], folder, _settings(environment))
+    return _outcome(["-m", name, *arguments], folder, environment)
 
 
 def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = (), **environment: str):
     """Outcome of ``python <script> <arguments>`` started in ``folder``, where its outputs go."""
-    settings = _settings(environment)
-    command = [str(ROOT / script), *arguments]
-    if not prefix and not any(name.startswith(preloaded.AT_THE_START) for name in environment):
+    return _outcome([str(ROOT / script), *arguments], folder, environment, prefix)
+
+
+def _outcome(command: list[str], folder: Path, environment: dict[str, str], prefix: tuple[str, ...] = ()):
+    ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    settings = {**inherited, "OMP_NUM_THREADS": "1", **environment}
+    anew = prefix or any(name.startswith(preloaded.AT_THE_START) for name in environment)
+    if sys.platform == "linux" and not anew:  # on macOS some libraries do not survive a fork
         return preloaded.run(command, folder, settings)
     return subprocess.run(
         [*prefix, sys.executable, *command],
@@ -38,9 +44,3 @@ def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = ()
         text=True,
         timeout=preloaded.TIMEOUT,
     )
-
-
-def _settings(changes: dict[str, str]) -> dict[str, str]:
-    ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
-    inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    return {**inherited, "OMP_NUM_THREADS": "1", **changes}
