@@ -125,7 +125,7 @@ class Secrets(Callback):
 
 
 class SweepDirection(Callback):
-    """Refuses a ``hydra.sweeper.direction`` that is not that of ``objective.metrics``.
+    """Refuses a ``hydra.sweeper.direction`` that is not that of ``objective.metrics``, which are those of all jobs.
 
     An Optuna sweeper notices that their numbers differ when its first jobs have run.
     """
@@ -138,6 +138,13 @@ class SweepDirection(Callback):
             raise SystemExit(
                 f"error: hydra.sweeper.direction: must be {wanted}, a direction for each of "
                 f"objective.metrics={list(config.objective.metrics)}, but got {given!r}; leave it out"
+            )
+        params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+        swept = [one.get_key_element() for one in parse([*typed(config.hydra), *params]) if one.is_sweep_override()]
+        if "optuna" in sweeper["_target_"] and any(key.partition(".")[0] == "objective" for key in swept):
+            raise SystemExit(
+                "error: objective: must be one for all jobs of hydra/sweeper=optuna, which optimises its metrics, but "
+                "it is swept; choose one, or leave hydra/sweeper out"
             )
 
 

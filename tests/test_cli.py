@@ -143,6 +143,15 @@ def test_another_direction_than_that_of_the_objective_is_refused_before_anything
     assert line.startswith("error: hydra.sweeper.direction: must be ['minimize', 'minimize'], a direction for each of")
 
 
+@pytest.mark.parametrize(
+    "swept", ["objective=accuracy,dual", "+hydra.sweeper.params={objective: 'choice(accuracy,dual)'}"]
+)
+def test_an_objective_that_the_optuna_sweeper_changes_is_refused_before_anything_runs(swept, tmp_path):
+    result = run("train.py", "-m", "hydra/sweeper=optuna", swept, *SMALL, folder=tmp_path)
+    assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
+    assert result.stderr.startswith("error: objective: must be one for all jobs of hydra/sweeper=optuna,")
+
+
 def test_a_sweeper_that_optimises_is_refused_over_studies_before_anything_runs(tmp_path):
     result = run("tune.py", "-m", "hydra/sweeper=optuna", "surrogate.hidden_size=int(interval(4,8))", folder=tmp_path)
     assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
