@@ -98,6 +98,19 @@ def test_means_of_points_are_what_the_chain_makes_of_each_of_them(activation, n_
         torch.testing.assert_close(net(points, shares=shares), ours[0])
 
 
+def test_shares_that_are_learned_have_their_gradient():
+    torch.manual_seed(0)
+    net = mlp(3, 5, width=WIDTH, depth=2, activation="ReLU")
+    points, shares = torch.randn(ROWS // 60 + 1, 4, 3), torch.rand(60, 4)
+    shares = shares / shares.sum(-1, keepdim=True)
+    assert net.is_large(points, None, shares)
+    layers = nn.Sequential(*copy.deepcopy(list(net)))
+    ours = gradients(lambda points, shares: net(points, shares=shares), points, shares)
+    theirs = gradients(lambda points, shares: layers(shares @ points), points, shares)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
 def test_an_argument_that_is_activated_first_stays_as_it_was():
     chain = ConditionedMLP(1, 0, 3, width=WIDTH, depth=2, activation="ReLU").rest
     x = torch.randn(ROWS, WIDTH)
