@@ -15,6 +15,7 @@ import train
 from codes import training
 from codes.data import locate, read_dataset
 from codes.errors import UserError
+from codes.results import scores
 from codes.results.opening import opened_study
 from codes.results.promote import promote
 from codes.results.replay import exactness, trial_config
@@ -140,7 +141,24 @@ def test_a_model_that_is_damaged_or_gone_is_made_again_as_the_message_says(folde
         model.mkdir()
         for name in ("config.yaml", "model.safetensors"):
             shutil.copy(made / name, model)
+        monkeypatch.setattr(scores, "FEW", 2)
         assert held_out(kept, trial) == trained(folder, made.parent.name)["val"]
+        errors = list(worst_quantities(kept, trial).values())
+        assert len(errors) == 2 and errors == sorted(errors, reverse=True)
+        shutil.rmtree(model)  # from now on the study has its score
+        assert held_out(kept, trial) == trained(folder, made.parent.name)["val"]
+
+
+@pytest.mark.slow
+def test_a_model_is_not_scored_on_data_that_are_scaled_in_another_way(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CODES_DATA_DIR", str(folder / "data"))
+    with opened_study(["--config-dir", "mine", "surrogate=FullyConnected", "dataset=tiny"]) as kept:
+        trial = next(trial for trial in kept.trials() if f"{VAL}{trial.number}" not in kept.study.user_attrs)
+        kept.config.dataset.generate.seed = 43
+        with pytest.raises(UserError, match=f"dataset tiny: .* no longer those of trial {trial.number}"):
+            held_out(kept, trial)
+        assert not worst_quantities(kept, trial) and f"{VAL}{trial.number}" not in kept.study.user_attrs
 
 
 @pytest.mark.slow
