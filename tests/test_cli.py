@@ -284,7 +284,9 @@ def test_a_suggested_command_is_broken_where_a_shell_joins_it_again(monkeypatch)
     words = [f"surrogate.hidden_size={size}" for size in range(20)] + ["note=a b"]
     told = arguments.command_line("tune.py", words)
     assert shlex.split(told.replace("\\\n", "")) == ["python", "/some where/tune.py", *words]
-    assert max(map(len, told.splitlines())) <= arguments.WIDTH + 3 and len(told.splitlines()) > 3
+    *broken, last = told.splitlines()
+    assert max(map(len, [*broken, last])) <= arguments.WIDTH + 3 and len(broken) > 2
+    assert all(line.endswith(" \\") for line in broken) and not last.endswith("\\")
 
 
 @pytest.mark.parametrize(("name", "flags"), [("tune", []), ("own", ["--config-name=own"])])
@@ -300,3 +302,4 @@ def test_a_suggested_command_names_the_script_where_it_is(tmp_path, monkeypatch)
     for folder, named in ((ROOT, "train.py"), (tmp_path, str(ROOT / "train.py"))):
         monkeypatch.chdir(folder)
         assert arguments.script("train.py") == named
+    assert arguments.script("gone.py") == "gone.py"  # as where the package is installed without the scripts
