@@ -7,7 +7,7 @@ from torch.nn.functional import mse_loss
 from codes.surrogates import SURROGATES
 from codes.surrogates.row import flattened, lay_out
 from codes.surrogates.stack import stacked
-from tests.surrogates.cases import inputs, surrogate, switches
+from tests.surrogates.cases import FAMILIES, inputs, surrogate, switches
 
 CASES = [
     pytest.param(family, n_parameters, changes, id=f"{family}-{n_parameters}-{'-'.join(map(str, changes.values()))}")
@@ -39,6 +39,10 @@ def test_predictions_losses_and_gradients_are_those_of_each_model(family, n_para
         torch.testing.assert_close(losses[index], loss, rtol=1e-5, atol=1e-6)
         expected = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
         torch.testing.assert_close(gradients[index], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_all_families_stack_but_the_one_whose_solver_has_steps_of_its_own():
+    assert [family for family in FAMILIES if not SURROGATES[family].stackable] == ["LatentNeuralODE"]
 
 
 def test_a_model_that_is_laid_out_in_a_row_is_what_is_written_there():
