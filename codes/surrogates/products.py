@@ -80,7 +80,7 @@ def gradient_of_weight(gradient: Tensor, rows: Tensor) -> Tensor:
 
 
 def layer_gradients(
-    gradient: Tensor, rows: Tensor, weight: Tensor, needed: tuple[bool, bool] = (True, True)
+    gradient: Tensor, rows: Tensor, weight: Tensor, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients by a layer's rows and by its weight, those that are ``needed``; see :func:`coarse_gradients`."""
     to_rows, to_weight = needed
