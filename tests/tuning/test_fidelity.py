@@ -254,6 +254,17 @@ def test_data_that_has_been_replaced_cannot_be_reused(tmp_path):
     assert everything_in(tmp_path) == before
 
 
+def test_a_study_that_another_process_changes_while_a_user_decides_is_left_to_it(tmp_path):
+    def replan(config):
+        settle(composed(tmp_path, f"{SPACE}.high=0.5", "on_config_change=reuse", whole_space=True))
+        return plan_study(config)
+
+    begin(tmp_path)
+    with pytest.raises(ConfigChanged, match="was changed by another process meanwhile"):
+        settle(composed(tmp_path, f"{SPACE}.high=0.1", "on_config_change=reuse", whole_space=True), replan=replan)
+    assert kept_config(study_in(tmp_path), tmp_path / "out").search_space.learning_rate.high == 0.5
+
+
 def resumed_as(command, folder):
     """Config that a printed command composes, with the whole space."""
     return composed(folder, *shlex.split(command.replace("\\\n", " "))[2:], whole_space=True)
