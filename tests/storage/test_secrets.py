@@ -166,6 +166,9 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
     for spelling in (r"storage.password=a\,b\=c\\\ d\e", r"storage.password='a,b=c\ d\e'"):
         secrets.take([spelling])
         assert secrets.given() == OverridesParser.create().parse_override(spelling).value() == r"a,b=c\ d\e"
+    for spelling, password in (("sesames", "sesames"), ("'", "'"), ("''", "")):  # only two quotes are quotes
+        secrets.take([f"storage.password={spelling}"])
+        assert secrets.given() == password
     assert "PGPASSWORD" in capsys.readouterr().err
 
 
