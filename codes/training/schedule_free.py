@@ -18,7 +18,7 @@ from codes.training.rows_optim import BETAS, EPSILON, Rows
 
 
 class FreeRows(Rows):
-    """What the two have in common; their ``directions`` differ, and what is their :math:`\\beta`."""
+    r"""What the two have in common; their ``directions`` differ, and what is their :math:`\beta`."""
 
     def __init__(self, rows: Tensor, gradients: Tensor, configs: Sequence[SurrogateConfig]) -> None:
         super().__init__(rows, gradients, configs)
