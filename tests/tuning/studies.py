@@ -36,6 +36,13 @@ def composed(folder, *overrides, whole_space=False):
     return config
 
 
+def with_space(base, space):
+    """``base`` with the search space ``space``."""
+    config = copy.deepcopy(base)
+    config.search_space = space
+    return config
+
+
 def study_in(folder):
     """The study that a run left in ``folder``."""
     return optuna.load_study(study_name="robertson_MultiONet", storage=open_file(Path(folder, "study.db")))
@@ -66,6 +73,13 @@ def launch(folder, runner, *overrides, stdin=None, **environment):
     pipe = subprocess.PIPE
     places = {"cwd": ROOT, "env": {**os.environ, **environment}, "start_new_session": True}
     return subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
+
+
+def finish(process):
+    """What a process printed, once it has ended."""
+    out, err = process.communicate(timeout=60)
+    assert "semaphore" not in err
+    return out, err
 
 
 def until(condition, seconds=60):
@@ -109,10 +123,3 @@ def release(folder):
 if __name__ == "__main__":
     config = composed(sys.argv[1], *sys.argv[3:])
     cli.run(lambda: run_study(config, sys.argv[2], together=RUNNERS + "together", overrides=sys.argv[3:]))
-
-
-def with_space(base, space):
-    """``base`` with the search space ``space``."""
-    config = copy.deepcopy(base)
-    config.search_space = space
-    return config

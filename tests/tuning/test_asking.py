@@ -10,8 +10,8 @@ import pytest
 
 from codes.tuning.ledger import outcome_of
 from codes.tuning.outcomes import VALID
+from tests.tuning.settling import SPACE, begin, everything_in
 from tests.tuning.studies import ROOT, RUNNERS, launch, study_in
-from tests.tuning.test_fidelity import SPACE, begin, everything_in
 
 
 def in_a_terminal(folder, *overrides, answers=(), background=False):

@@ -1,77 +1,16 @@
 """A study keeps its configuration: how differences are told, classed and settled, on real SQLite files."""
 
-import itertools
-import os
-import shlex
-import shutil
-import signal
-import sys
-from pathlib import Path
-
 import optuna
 import pytest
-import sqlalchemy
 from omegaconf import OmegaConf
 
 from codes import storage
-from codes.errors import UserError
-from codes.storage.sqlite import open_file
 from codes.tuning.changes import Class, changes, kept_config, with_stored
-from codes.tuning.fidelity import ConfigChanged, settle_config
-from codes.tuning.ledger import Ledger
-from codes.tuning.outcomes import Outcome, Verdict
+from codes.tuning.fidelity import ConfigChanged
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
-from codes.tuning.stages import narrow
+from tests.tuning.settling import SPACE, begin, everything_in, facts, resumed_as, settle, way_back
 from tests.tuning.studies import composed, study_in
-
-SPACE = "search_space.learning_rate"
-
-
-def settle(config, overrides=(), replan=plan_study):
-    """The plan that a launch with ``config`` goes on with; the launch ends at once."""
-    with storage.opened(OmegaConf.to_object(config.storage)) as database:
-        plan, presence = settle_config(plan_study(config), database, overrides, replan)
-        presence.leave()
-        return plan
-
-
-def begin(folder, *overrides, trials=4, whole_space=True):
-    """A study with ``trials`` finished trials: complete, pruned and failed ones, with a model of each complete one."""
-    config = composed(folder, *overrides, whole_space=whole_space)
-    with storage.opened(OmegaConf.to_object(config.storage)) as database:
-        plan, presence = settle_config(plan_study(config), database, (), plan_study)
-        ledger = Ledger(presence.study, trials + 9, presence, lambda: database.claiming(plan.name))
-        presence.study.sampler = plan.sampler(0)
-        for number in range(trials):
-            trial = ledger.claim("cpu", "cpu", 42)
-            plan.space.sample(trial, plan.config)
-            outcome = (Outcome.COMPLETE, Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED)[number % 4]
-            values = [float(number), 1.0][: len(plan.objective.metrics)] if outcome is Outcome.COMPLETE else []
-            if plan.objective.is_single:
-                trial.report(number + 0.5, 10)
-            ledger.settle(trial, Verdict(outcome, f"reason {number}"), values)
-            if values:
-                model = plan.folder / "models" / str(number)
-                model.mkdir(parents=True)
-                (model / "model").write_text(f"model {number}")
-        presence.leave()
-    return plan
-
-
-def facts(study):
-    """What makes up a trial, in an order."""
-    return [
-        (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs, t.datetime_complete)
-        for t in study.get_trials()
-    ]
-
-
-def everything_in(folder):
-    """Contents of all files but the database's, and all trials."""
-    files = {str(path): path.read_bytes() for path in Path(folder, "out").rglob("*") if path.is_file()}
-    return files, facts(study_in(folder)), study_in(folder).user_attrs.get("config")
-
 
 CLASSES = {
     Class.HARMLESS: ["trials=99", "devices=[cpu,cpu]", "dataset.data_dir=/elsewhere", "time_pruning=false",
@@ -265,16 +204,6 @@ def test_a_study_that_another_process_changes_while_a_user_decides_is_left_to_it
     assert kept_config(study_in(tmp_path), tmp_path / "out").search_space.learning_rate.high == 0.5
 
 
-def resumed_as(command, folder):
-    """Config that a printed command composes, with the whole space."""
-    return composed(folder, *shlex.split(command.replace("\\\n", " "))[2:], whole_space=True)
-
-
-def way_back(printed):
-    """The command that is printed under a backup."""
-    return printed.split("go on with it by\n", 1)[1].split("\n\n")[0]
-
-
 SPREAD = "storage.path={}/${{tuning_id}}/study.db", "output_dir={}/${{tuning_id}}/out"
 
 
@@ -303,66 +232,3 @@ def test_overwrite_leaves_a_way_back_that_works(own_folders, tmp_path, capsys):
         assert facts(optuna.load_study(study_name=again.name, storage=database.storage)) == before
     assert {path.name for path in (again.folder / "models").iterdir()} == {"0", "1"}
     assert (again.folder / "models/1/model").read_text() == "model 1"
-
-
-def killed_at(step, config, after=""):
-    """Whether a process that settles ``config`` is killed at its ``step``-th write, to the database or to a folder.
-
-    With ``after`` writes count from the first statement on that begins so.
-    """
-    pid = os.fork()
-    if pid == 0:
-        writes, begun = itertools.count(1), []
-
-        def write(*_):
-            if (begun or not after) and next(writes) == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def look(connection, cursor, statement, *_):
-            begun.extend([statement] if statement.startswith(after) else [])
-
-        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", look)
-        sqlalchemy.event.listen(sqlalchemy.Engine, "commit", write)
-        watched = ("os.rename", "os.remove", "os.rmdir", "os.link", "os.mkdir", "shutil.rmtree", "shutil.copyfile")
-        sys.addaudithook(lambda event, _: write() if event in watched else None)
-        try:
-            settle(config)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
-def test_a_study_between_its_old_and_its_new_form_is_not_taken_for_none(tmp_path):
-    begin(tmp_path, trials=2, whole_space=False)
-    config = composed(tmp_path, f"{SPACE}.high=1.0", "on_config_change=reuse")
-    assert killed_at(2, config, after="DELETE FROM studies")
-    assert "robertson_MultiONet" not in optuna.get_all_study_names(open_file(tmp_path / "study.db"))
-    fine = composed(tmp_path, "search_space=fine", "pruner=none", whole_space=True)
-    with pytest.raises(UserError, match="a kill came in between"), narrow(fine, lambda config: None):
-        pass
-    settle(config)
-    assert len(study_in(tmp_path).trials) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["reuse", "overwrite"])
-def test_a_kill_between_any_two_writes_loses_nothing(way, tmp_path):
-    begin(tmp_path / "begun", trials=2, whole_space=False)
-    before = facts(study_in(tmp_path / "begun"))
-    step, stride, killed = 1, 11, True
-    while killed:
-        here = tmp_path / str(step)
-        shutil.copytree(tmp_path / "begun", here)
-        config = composed(here, f"{SPACE}.high=1.0", f"on_config_change={way}")
-        killed = killed_at(step, config)
-        settle(config)
-        names = optuna.get_all_study_names(study_in(here)._storage)
-        kept = [optuna.load_study(study_name=name, storage=study_in(here)._storage) for name in names]
-        assert any(facts(study) == before for study in kept if ".bak-" in study.study_name)
-        assert "robertson_MultiONet.prepared" not in names
-        assert [trial.number for trial in study_in(here).trials] == ([0, 1] if way == "reuse" else [])
-        folder = "out" if way == "reuse" else "out.bak-*"
-        assert {path.parent.name for path in here.glob(f"{folder}/models/*/model")} == {"0", "1"}
-        assert (here / "out/models").exists() is (way == "reuse")
-        step += stride
-    assert step > 5 * stride

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from codes.errors import UserError
 from codes.schema import StorageConfig
 from codes.tuning.study import run_study
+from tests.tuning.settling import begin, settle
 from tests.tuning.studies import RUNNERS, composed
-from tests.tuning.test_fidelity import begin, settle
 
 
 def test_models_of_a_study_in_another_storage_are_not_written_over(tmp_path):

@@ -15,8 +15,8 @@ from codes.tuning.ledger import outcome_of, record_of
 from codes.tuning.migration import migrate
 from codes.tuning.outcomes import Outcome
 from codes.tuning.plan import plan_study
+from tests.tuning.settling import SPACE, begin, resumed_as, settle, way_back
 from tests.tuning.studies import composed, study_in
-from tests.tuning.test_fidelity import SPACE, begin, resumed_as, settle, way_back
 
 
 def test_a_wider_range_takes_every_trial_over(tmp_path, capsys):
