@@ -139,9 +139,11 @@ class SweepDirection(Callback):
                 f"error: hydra.sweeper.direction: must be {wanted}, a direction for each of "
                 f"objective.metrics={list(config.objective.metrics)}, but got {given!r}; leave it out"
             )
-        params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-        swept = [one.get_key_element() for one in parse([*typed(config.hydra), *params]) if one.is_sweep_override()]
-        if "optuna" in sweeper["_target_"] and any(key.partition(".")[0] == "objective" for key in swept):
+        if "optuna" not in sweeper["_target_"]:
+            return
+        asked = [*defaults(config.hydra.sweeper), *parse(typed(config.hydra))]
+        swept = [override.get_key_element() for override in asked if override.is_sweep_override()]
+        if any(key.partition(".")[0] == "objective" for key in swept):
             raise SystemExit(
                 "error: objective: must be one for all jobs of hydra/sweeper=optuna, which optimises its metrics, but "
                 "it is swept; choose one, or leave hydra/sweeper out"
@@ -267,12 +269,16 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides))
 
 
+def defaults(sweeper: DictConfig) -> list[Override]:
+    """What a sweeper has for overrides that are not typed."""
+    return parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])
+
+
 def number_of_jobs(sweeper: DictConfig, overrides: list[Override]) -> int | None:
     """Jobs of a multirun by the arithmetic of Hydra's basic sweeper; other sweepers decide as they go."""
     if not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
         return None
-    defaults = parse([f"{key}={value}" for key, value in (sweeper.params or {}).items()])
-    (jobs,) = BasicSweeper.split_arguments([*defaults, *overrides], None)
+    (jobs,) = BasicSweeper.split_arguments([*defaults(sweeper), *overrides], None)
     return len(jobs)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests import preloaded
 
-ROOT = Path(__file__).parent.parent
+ROOT = preloaded.ROOT
 SMALL = [  # the smallest robertson dataset and training that still do everything
     "dataset.generate.n_train=12",
     "dataset.generate.n_test=4",

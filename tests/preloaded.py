@@ -24,7 +24,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 ROOT = Path(__file__).parent.parent
-LIBRARIES = ("h5py", "hydra", "optuna.visualization", "plotly.graph_objects", "scipy.integrate", "sqlalchemy", "torch")
 TIMEOUT = 300  # seconds
 # Of these a process looks at some once, when it starts or imports a library.
 AT_THE_START = ("CUDA_", "LANG", "LC_", "LD_", "MKL_", "OMP_", "PYTHON", "TMPDIR")
@@ -66,8 +65,9 @@ def _process() -> socket.socket:
 def _serve(requests: socket.socket) -> None:
     import codes
 
-    for name in (*LIBRARIES, *(module.name for module in pkgutil.walk_packages(codes.__path__, "codes."))):
-        importlib.import_module(name)
+    for module in pkgutil.walk_packages(codes.__path__, "codes."):
+        importlib.import_module(module.name)
+    importlib.import_module("scipy.integrate")  # which a dataset imports when it is made
     gc.collect()
     gc.freeze()  # to look at them for garbage would copy them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
