@@ -91,12 +91,11 @@ def settle_config(
             kept.trials = plan.config.trials  # what its progress is told against
             return plan, _enter(plan, database, kept)
     decision = _decide(comparison)
-    _close_dead(plan, database)
+    _close_dead(_decided(comparison, database), plan, database)
     settled = _settled(comparison, replan) if decision == "reuse" else plan
     with database.claiming(plan.name):
-        now = _compare(plan, database)
-        if now is None or as_text(now.stored) != as_text(comparison.stored):
-            raise ConfigChanged(f"study {plan.name} was changed by another process meanwhile; start again")
+        finish_replacing(plan.name, database.storage, plan.folder)
+        _decided(comparison, database)
         if decision == "overwrite":
             _overwrite(comparison, database, overrides)
         else:
@@ -180,9 +179,21 @@ def _load(plan: Plan, database: Database) -> optuna.Study:
         )
 
 
-def _close_dead(plan: Plan, database: Database) -> None:
+def _decided(comparison: Comparison, database: Database) -> optuna.Study:
+    """The study that the user has decided about, which is still what it was then."""
+    plan = comparison.plan
+    try:
+        study = optuna.load_study(study_name=plan.name, storage=database.storage, pruner=plan.pruner)
+        stored = kept_config(study, plan.folder)
+    except KeyError:
+        stored = None
+    if stored is None or as_text(stored) != as_text(comparison.stored):
+        raise ConfigChanged(f"study {plan.name} was changed by another process meanwhile; start again")
+    return study
+
+
+def _close_dead(study: optuna.Study, plan: Plan, database: Database) -> None:
     """Close what dead coordinators left running, once it is known which are dead."""
-    study = _load(plan, database)
     presence = Presence(study)
     presence.wait_for_signs(emit)
     Ledger(study, plan.config.trials, presence, partial(database.claiming, plan.name)).close_dead()

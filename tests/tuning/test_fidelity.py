@@ -204,6 +204,30 @@ def test_a_study_that_another_process_changes_while_a_user_decides_is_left_to_it
     assert kept_config(study_in(tmp_path), tmp_path / "out").search_space.learning_rate.high == 0.5
 
 
+def test_a_study_that_another_process_begins_anew_while_a_user_decides_keeps_its_queue(tmp_path):
+    def replan(config):
+        settle(composed(tmp_path, "trainer.epochs=50", "on_config_change=overwrite", whole_space=True))
+        study_in(tmp_path).enqueue_trial({"learning_rate": 0.01})
+        return plan_study(config)
+
+    begin(tmp_path)
+    with pytest.raises(ConfigChanged, match="was changed by another process meanwhile"):
+        settle(composed(tmp_path, f"{SPACE}.high=0.1", "on_config_change=reuse", whole_space=True), replan=replan)
+    assert len(study_in(tmp_path).trials) == 1
+
+
+def test_a_study_that_is_deleted_while_a_user_decides_is_not_made_anew(tmp_path):
+    def replan(config):
+        optuna.delete_study(study_name=study_in(tmp_path).study_name, storage=study_in(tmp_path)._storage)
+        return plan_study(config)
+
+    begin(tmp_path)
+    with pytest.raises(ConfigChanged, match="was changed by another process meanwhile"):
+        settle(composed(tmp_path, f"{SPACE}.high=0.1", "on_config_change=reuse", whole_space=True), replan=replan)
+    with pytest.raises(KeyError):
+        study_in(tmp_path)
+
+
 SPREAD = "storage.path={}/${{tuning_id}}/study.db", "output_dir={}/${{tuning_id}}/out"
 
 
