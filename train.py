@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from codes import arguments, cli, resolvers, schema
 from codes.checks import check_config, check_keys
+from codes.errors import Diverged
 from codes.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -113,14 +114,17 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
         if (folder / CHECKPOINT).exists():
             tell(f"\nstopped; go on from the last checkpoint with\n{resume_command(HydraConfig.get())}")
         raise
-    val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    keep_earlier(folder, [*WRITTEN, *EXPORTED])
+    save_artifact(folder, result.model, typed, data)
+    write_history(folder / "history.csv", result.history)
+    try:
+        val = evaluate(result.model, data.val, data.t, data.transform, typed.trainer.target_percentile)
+    except Diverged as diverged:
+        raise Diverged(f"{diverged}, on val, which has no score; the trained surrogate is in {folder}") from diverged
     by_quantity = {
         name: evaluate_by_quantity(result.model, split, data, typed.trainer.target_percentile)
         for name, split in (("test", data.test), ("val", data.val))
     }
-    keep_earlier(folder, [*WRITTEN, *EXPORTED])
-    save_artifact(folder, result.model, typed, data)
-    write_history(folder / "history.csv", result.history)
     write_metrics(folder / "metrics.yaml", result, val, by_quantity, data.transform.unit)
     write_picture(folder / "training.html", result, data, by_quantity["val"])
     tell(summary(result.metrics, val, by_quantity["val"]["lae99"], data.transform.unit, folder))

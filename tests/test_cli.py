@@ -9,15 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import codes
 import train
 from codes import arguments, cli, resolvers, schema
 from codes.errors import UserError
 from tests.command import ROOT, SMALL, run
+from tests.data.files import arrays, store
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
 GENERATED = [name for name in DATASETS if "source: generate" in (ROOT / f"conf/dataset/{name}.yaml").read_text()]
@@ -169,6 +172,18 @@ def test_a_second_training_keeps_the_first(tmp_path, data_dir):
     assert not exported.exists()
     scores = {yaml.safe_load(path.read_text())["val"]["lae99"] for path in tmp_path.rglob("metrics.yaml")}
     assert len(scores) == 2
+
+
+def test_a_training_without_a_score_is_kept(tmp_path):
+    given = arrays()
+    given["val"][0] = 1e38  # what a network makes of it does not fit float32
+    store(tmp_path / "my.h5", given)
+    result = run("train.py", "dataset=hdf5", "dataset.path=my.h5", *SMALL[3:], folder=tmp_path)
+    assert result.returncode == 1
+    folder = tmp_path / "outputs/trained/hdf5/MultiONet"
+    assert f", on val, which has no score; the trained surrogate is in {folder}\n" in result.stderr
+    x0, t = given["train"][:, 0], given["timesteps"]
+    assert np.isfinite(codes.load(folder).predict(x0, t, given["train_params"])).all()
 
 
 def test_a_killed_training_goes_on(tmp_path, data_dir):
