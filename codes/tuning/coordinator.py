@@ -1,5 +1,6 @@
 """One thread per slot, which takes trials from the ledger, has its worker run them, and settles how they ended."""
 
+import math
 import os
 import threading
 import time
@@ -174,7 +175,8 @@ class Coordinator:
             self.screen.started(index, [member.trial.number for member in group], epochs)
             jobs = [member.job for member in group]
             self.tending_due.set()  # not before: the next trial goes first
-            for place, verdict in worker.run(jobs, self._shown(group, index), self.screen.note):
+            longest = partial(self._longest, group)
+            for place, verdict in worker.run(jobs, self._shown(group, index), self.screen.note, longest):
                 if verdict.outcome is Outcome.CRASHED and self.stopping is not None:
                     verdict = replace(verdict, outcome=Outcome.INTERRUPTED, reason=self.stopping)
                 verdict = group[place].watch.complete(self.plan.objective.check(verdict))
@@ -203,6 +205,12 @@ class Coordinator:
     def _has_news(self, settled: int) -> bool:
         """Whether a trial has ended since ``settled`` of them had, or all are to."""
         return self.settled != settled or self.stopping is not None
+
+    @staticmethod
+    def _longest(group: Sequence[Member]) -> float:
+        """Seconds of training that all epochs of ``group`` may take; infinite as long as there is no limit."""
+        limit = group[0].watch.limit(len(group))
+        return math.inf if limit is None else len(group) * limit
 
     def _shown(self, group: Sequence[Member], slot: int) -> OnProgress:
         def on_progress(seen: Progress) -> str | None:

@@ -70,7 +70,7 @@ class Objective:
             return self.values(verdict.metrics)
         if self.is_single:
             return []
-        if verdict.outcome is Outcome.TIME_PRUNED:
+        if verdict.outcome is Outcome.TIME_PRUNED and "train_time" in verdict.metrics:  # else it made no evaluation
             return self.capped(loss_cap, verdict.metrics)
         if verdict.outcome is Outcome.PRUNED and self.are_in(verdict.metrics):
             return self.values(verdict.metrics)

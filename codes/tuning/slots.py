@@ -1,6 +1,7 @@
 """The coordinator's side of a device slot: which devices there are, and one process for each."""
 
 import logging
+import math
 import multiprocessing
 import signal
 import sys
@@ -51,6 +52,7 @@ class Worker:
         self.settings = settings
         self.hardware = ""  # model of its device, once it is ready
         self.silent = 0.0  # seconds after which it was ended
+        self.waited = 0.0  # seconds for news of what it trains
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, settings), daemon=True)
         self.process.start()
@@ -68,16 +70,30 @@ class Worker:
         self.hardware = message.hardware
 
     def run(
-        self, jobs: Sequence[Job], on_progress: OnProgress, note: Callable[[str], None] = log.info
+        self,
+        jobs: Sequence[Job],
+        on_progress: OnProgress,
+        note: Callable[[str], None] = log.info,
+        longest: Callable[[], float] = lambda: math.inf,
     ) -> Iterator[tuple[int, Verdict]]:
         """Run trials, several as one stack; yields the place of each among ``jobs`` and its verdict, as it ends.
 
-        ``on_progress`` returns None, or the reason to stop that trial. ``note`` is told what else happens.
+        ``on_progress`` returns None, or the reason to stop that trial. ``note`` is told what else happens. A process
+        that lives while its training makes no evaluation in ``longest()`` seconds, nor in the deadline, is ended.
         """
         left = set(range(len(jobs)))
         since, spent = time.monotonic(), 0.0  # seconds of the worker that each of those that are left has had
+        self.waited, stuck = 0.0, ""
         sent = self._send(tuple(jobs))
         while left and sent and (message := self._receive(self.settings.deadline)) is not None:
+            if isinstance(message, Alive):
+                limit = longest()
+                if self.waited > max(limit, self.settings.deadline):
+                    stuck = f"no evaluation in {self.waited:.3g} s, more than the limit of {limit:.3g} s for all epochs"
+                    self.kill()
+                    break
+                continue
+            self.waited = 0.0
             if isinstance(message, Ended):
                 spent += (time.monotonic() - since) / len(left)
                 since = time.monotonic()
@@ -88,10 +104,11 @@ class Worker:
             elif isinstance(message, Note):
                 note(message.text)
         if left:
-            reason = f"the worker {self._death()}, see {self.settings.log}"
+            outcome = Outcome.TIME_PRUNED if stuck else Outcome.CRASHED
+            reason = f"{stuck or f'the worker {self._death()}'}, see {self.settings.log}"
             spent += (time.monotonic() - since) / len(left)
             for member in sorted(left):
-                yield member, Verdict(Outcome.CRASHED, reason, duration=spent, broken=True, together=len(jobs))
+                yield member, Verdict(outcome, reason, duration=spent, broken=True, together=len(jobs))
 
     def speed_up(self, job: Job, trials: int) -> SpeedUp:
         """How many times as fast ``trials`` like ``job`` are together as one by one."""
@@ -131,7 +148,7 @@ class Worker:
         Those in which this process itself was stopped (Ctrl-Z, a closed laptop) do not count: so was the worker.
         """
         left = deadline
-        while not wait([self.connection, self.process.sentinel], min(left, LOOK)):
+        while not self._is_heard(min(left, LOOK)):
             left -= LOOK
             if left > 0:
                 continue
@@ -142,6 +159,13 @@ class Worker:
             return self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
             return None
+
+    def _is_heard(self, seconds: float) -> bool:
+        """Whether a message, or the end of the process, comes within ``seconds``, which count as waited."""
+        since = time.monotonic()
+        heard = bool(wait([self.connection, self.process.sentinel], seconds))
+        self.waited += min(time.monotonic() - since, seconds)
+        return heard
 
     def _death(self) -> str:
         self.process.join(GRACE)

@@ -192,6 +192,13 @@ def timed(config, report, folder):
     return {"lae99": 1.0, "train_time": pace * config.trainer.epochs, **costs}
 
 
+def stuck(config, report, folder):
+    """As ``timed``, but the thirteenth trial comes to no evaluation."""
+    while config.seed - 42 == 12:
+        signal.pause()
+    return timed(config, report, folder)
+
+
 def slow(config, report, folder):
     """Computes for a second without a word."""
     end = time.monotonic() + 1.0

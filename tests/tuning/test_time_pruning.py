@@ -156,6 +156,17 @@ def test_with_several_objectives_they_are_told_with_capped_values_and_never_show
     assert not [line for line in shown if line.split()[:1] == [str(stopped[0].number)]]
 
 
+@pytest.mark.parametrize("objective", ["accuracy", "dual"])
+def test_a_training_that_comes_to_no_evaluation_is_stopped_and_replaced(objective, tmp_path):
+    config = composed(tmp_path, "trials=13", "pruner=none", "deadline=1", f"objective={objective}")
+    run_study(config, RUNNERS + "stuck")
+    trials = study_in(tmp_path).trials
+    assert outcomes(tmp_path) == {"complete": 13, "time_pruned": 1}
+    assert outcome_of(trials[12]) is Outcome.TIME_PRUNED and trials[12].state.name == "PRUNED"
+    reason = record_of(trials[12])["reason"]
+    assert reason.startswith("no evaluation in ") and "more than the limit of 1.5 s for all epochs" in reason
+
+
 def test_switched_off(tmp_path):
     run_study(composed(tmp_path, "trials=14", "pruner=none", "time_pruning=false"), RUNNERS + "timed")
     assert outcomes(tmp_path) == {"complete": 14}
