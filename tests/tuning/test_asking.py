@@ -59,3 +59,10 @@ def test_nobody_is_asked_who_cannot_answer(tmp_path):
     assert "on_config_change=overwrite" in waiting.communicate()[1]
     code, output = in_a_terminal(tmp_path, "seed=1", background=True)
     assert code == 2 and "[abort]" not in output
+
+
+@pytest.mark.slow
+def test_nobody_is_asked_who_has_decided(tmp_path):
+    begin(tmp_path, trials=2, whole_space=False)
+    code, output = in_a_terminal(tmp_path, "seed=1", "on_config_change=abort")
+    assert code == 2 and "[abort]" not in output and "Nothing was changed." in output
