@@ -30,3 +30,17 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(tmp_path):
         study.tell(study.ask(), 2.0)
     with opened(config) as database:
         assert [t.value for t in optuna.load_study(study_name="s", storage=database.storage).trials] == [2.0]
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[1]", b'{"op_code":4}'])
+def test_one_that_is_damaged_is_named(tmp_path, line):
+    path = tmp_path / "study.journal"
+    config = FileStorageConfig("journal", str(path))
+    with opened(config) as database:
+        optuna.create_study(study_name="s", storage=database.storage).enqueue_trial({"x": 1.0})
+    first, *rest = path.read_bytes().splitlines()
+    damaged = b"\n".join([first, line, *rest, b""])
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"storage.path .*study.journal: is damaged \("), opened(config):
+        pass
+    assert path.read_bytes() == damaged

@@ -254,6 +254,18 @@ def test_what_is_waited_for_is_said(foreign, config, caplog):
     assert "does not answer" not in reading
 
 
+def test_what_the_server_refuses_is_not_waited_for(foreign, config, caplog):
+    with (
+        pytest.raises(UserError, match='relation "trials" does not exist'),
+        opened(replace(config, retry_for=1)) as database,
+    ):
+        study = optuna.create_study(storage=database.storage)
+        with administrator(foreign, config.database) as cursor:
+            cursor.execute("DROP TABLE trials CASCADE")
+        study.ask()
+    assert not [record for record in caplog.records if record.name == patience.__name__]
+
+
 def test_a_server_that_stays_away_is_waited_for_once(config):
     """What is still to be told at the end of a study would each wait as long again."""
     study_in(config)

@@ -225,6 +225,14 @@ def test_a_folder_for_root_alone(binaries, tmp_path):
     assert not (tmp_path / "postgres/data").exists()
 
 
+@AS_ROOT
+def test_programs_for_root_alone(binaries, tmp_path, fresh):
+    for name in programs.PROGRAMS:
+        (tmp_path / name).symlink_to(binaries / name)
+    with pytest.raises(UserError, match=rf"storage.database_folder: .*may not run {tmp_path}/postgres; install"):
+        server_of(replace(fresh, database_folder=str(tmp_path))).ensure()
+
+
 def test_no_programs(tmp_path, monkeypatch, fresh):
     with pytest.raises(UserError, match=r"storage.database_folder .*: has not the programs initdb"):
         server_of(replace(fresh, database_folder=str(tmp_path))).ensure()

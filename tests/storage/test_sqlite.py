@@ -122,6 +122,17 @@ def test_tables_that_a_kill_left_unmade_are_made(config):
         assert optuna.create_study(storage=database.storage).ask().number == 0
 
 
+def test_a_version_that_a_kill_left_unwritten_is_written(config):
+    with opened(config):
+        pass
+    with closing(sqlite3.connect(config.path)) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+    with opened(config) as database:
+        assert optuna.create_study(storage=database.storage).ask().number == 0
+    with opened(config):
+        pass
+
+
 OPEN = """
 import sys
 from codes.errors import UserError
