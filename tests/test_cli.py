@@ -86,6 +86,14 @@ def test_a_terminal_without_greek_letters_and_none_at_all(tmp_path, data_dir):
     assert result.returncode == 0 and (tmp_path / "outputs/tuned/robertson/MultiONet/report.html").exists()
 
 
+def test_closed_streams_lead_nowhere_in_children_too():
+    """Else the next file that a worker opens takes the number of its standard error."""
+    main = "lambda: sys.exit(not all(map(os.get_inheritable, range(3))))"
+    code = f"import os, sys; from codes import cli; cli.run({main})"
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
 def test_the_worst_quantity_is_named_where_there_are_several(tmp_path, data_dir):
     result = run("train.py", *SMALL, folder=tmp_path, CODES_DATA_DIR=data_dir)
     assert result.returncode == 0, result.stderr
@@ -282,6 +290,12 @@ def test_full_disk(script, kilobytes, tmp_path, data_dir):
 def test_memory_that_python_does_not_find_is_told_without_an_amount():
     told = "out of memory; a smaller network, trainer.batch_size or dataset takes less"
     assert cli.explain(MemoryError()) == told
+
+
+def test_a_failure_of_a_file_that_has_no_number_is_told_in_its_own_words():
+    """As of HDF5."""
+    assert cli.explain(OSError("Unable to open file")) == "Unable to open file"
+    assert cli.explain(FileNotFoundError(2, "No such file or directory", "a.h5")) == "No such file or directory: a.h5"
 
 
 def test_a_network_that_cannot_be_allocated_is_one_error(tmp_path, data_dir):
