@@ -61,10 +61,6 @@ class MultirunCallback(Callback):
         if os.getppid() == self.process:
             end_with_parent()
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self.folder is not None:
-            shutil.rmtree(self.folder)
-
 
 class DeviceSlots(MultirunCallback):
     """Gives each process that runs jobs of a multirun one of ``devices``: ``${device_slot:}`` in the job's config.
@@ -224,7 +220,6 @@ class Summary(MultirunCallback):
             tqdm.write(f"\n{columns(part)}")
         if self.total is not None and len(rows) < self.total:
             tqdm.write(f"{self.total - len(rows)} of {self.total} did not start")
-        super().on_multirun_end(config)
 
     def _keep(self, config: DictConfig, result: Mapping[str, str]) -> None:
         assert self.folder is not None
