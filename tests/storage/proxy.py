@@ -1,11 +1,17 @@
 """A connection that breaks at the worst moment."""
 
+import re
 import socket
 import threading
 
+WRITES = re.compile(rb"INSERT INTO|UPDATE \w+ SET|DELETE FROM")
+
 
 class Proxy:
-    """Forwards to a PostgreSQL server; once ``armed``, it hands a COMMIT on and breaks off instead of its answer."""
+    """Forwards to a PostgreSQL server; once ``armed``, it hands a write's COMMIT on and breaks off before the answer.
+
+    Reads commit too, and come before most writes.
+    """
 
     def __init__(self, port):
         self.target = port
@@ -26,8 +32,10 @@ class Proxy:
             threading.Thread(target=self._answers, args=(server, client), daemon=True).start()
 
     def _requests(self, client, server):
+        wrote = False
         while data := _received(client):
-            if self.armed and b"COMMIT" in data:
+            wrote = WRITES.search(data) is not None or (wrote and b"BEGIN" not in data)
+            if self.armed and wrote and b"COMMIT" in data:
                 self.armed = False
                 self.broken += 1
                 client.shutdown(socket.SHUT_WR)  # the answer will not pass
