@@ -115,6 +115,7 @@ def test_no_process_outlives_its_job(ends_by, tmp_path):
     for pid, _ in started:
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
+        assert f"process {pid} was left by this job and is ended" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["DeviceSlots", "Summary"])

@@ -66,3 +66,4 @@ def test_nobody_is_asked_who_has_decided(tmp_path):
     begin(tmp_path, trials=2, whole_space=False)
     code, output = in_a_terminal(tmp_path, "seed=1", "on_config_change=abort")
     assert code == 2 and "[abort]" not in output and "Nothing was changed." in output
+    assert output.count("was started with another configuration") == 1
