@@ -35,6 +35,7 @@ def test_made_with_its_folder_and_a_write_ahead_log(config, database):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
     assert os.path.exists(config.path)
+    assert database.of_one_host  # else who died with the host is waited for after its restart
 
 
 def text(path):
