@@ -9,16 +9,20 @@ from optuna.exceptions import UpdateFinishedTrialError
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pruners import ParetoHalving
+from codes.tuning.warm_start import KNOWN
 
 
 class Watch:
     """Called with each evaluation of one trial.
 
     ``limit(n)`` gives the seconds of training that it may take, or None, if it began together with n - 1 others.
+    A trial of a known configuration enters rungs, but no pruner stops it: what others are held against is to be seen to
+    its end, also where one that was interrupted, or is better at first, stands beside it.
     """
 
     def __init__(self, trial: optuna.Trial, objective: Objective, limit: Callable[[int], float | None]) -> None:
         self.trial, self.objective, self.limit = trial, objective, limit
+        self.is_known = KNOWN in trial.user_attrs
         self.epoch = 0
         self.metrics: Mapping[str, float] = {}
         self.stopped = Outcome.PRUNED
@@ -60,7 +64,7 @@ class Watch:
             stops = self._reported() if self.objective.is_single else self._entered_rung()
         except UpdateFinishedTrialError:
             return "was closed by another coordinator"
-        if not stops:
+        if not stops or self.is_known:
             return None
         pairs = zip(self.objective.metrics, self.objective.values(self.metrics), strict=True)
         return f"{', '.join(f'{name} = {value:.4g}' for name, value in pairs)} at epoch {self.epoch}"

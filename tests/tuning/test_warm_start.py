@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from codes.tuning.ledger import Ledger
+from codes.tuning.ledger import Ledger, outcome_of
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
@@ -154,6 +154,16 @@ def test_a_study_starts_with_them_once(tmp_path, capsys):
     assert rates[:2] == [config.surrogate.learning_rate, 0.0003]
     assert len(set(rates)) == 4
     assert capsys.readouterr().out.count("tried first: optimal=off") == 1
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "dual"])
+def test_no_pruner_stops_them(objective, tmp_path):
+    config = composed(tmp_path, "trials=12", f"objective={objective}")
+    worse = {f"{rate}": composed(tmp_path, f"surrogate.learning_rate={rate}") for rate in (2e-3, 3e-3, 4e-3, 5e-3, 6e-3)}
+    run_study(config, RUNNERS + "equally_fast_in_steps", known={"composed": config, **worse})
+    ended = [(outcome_of(trial), "known" in trial.user_attrs) for trial in study_in(tmp_path).trials]
+    assert ended[:6] == [(Outcome.COMPLETE, True)] * 6
+    assert (Outcome.PRUNED, False) in ended[6:]
 
 
 @pytest.mark.slow
