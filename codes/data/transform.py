@@ -36,8 +36,8 @@ class Transform:
         """Statistics of ``dataset.train``; the data must be positive where its logarithm is taken.
 
         Raises:
-            UserError: an unknown choice, a ``tolerance`` that is not positive or above all data, or
-                ``time_scale=log10`` from time 0.
+            UserError: an unknown choice, a ``tolerance`` that is not positive or above all data, ``time_scale=log10``
+                from time 0, or a time scale on which two timesteps are one.
         """
         floor = config.tolerance
         if floor is not None and not floor > 0:
@@ -52,7 +52,16 @@ class Transform:
             parameters = fit(train.parameters, dataset.parameter_labels, log10=config.log10_transform_params)
         timesteps = torch.from_numpy(dataset.timesteps)
         _check_time_scale(timesteps, config.time_scale)
-        return cls(quantities, parameters, timesteps, config.time_scale)
+        transform = cls(quantities, parameters, timesteps, config.time_scale)
+        ascends = transform.scale_times(timesteps).float().diff() > 0
+        if not ascends.all():
+            first = int(ascends.logical_not().nonzero()[0])
+            alike = " and ".join(f"{time:.15g}" for time in dataset.timesteps[first : first + 2])
+            raise UserError(
+                f"dataset.time_scale: with {config.time_scale} the timesteps {alike} ({first} and {first + 1}) are the "
+                "same in float32; choose index"
+            )
+        return transform
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantities ``[..., Q]``, physical to normalised; under the logarithm ``x`` must be positive or floored."""

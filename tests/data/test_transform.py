@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +226,11 @@ def test_integers_become_float64():
 GRID = [0.0, 1e-3, 1.0, 10.0, 1e4]
 
 
+def is_told_apart(grid):
+    """Whether float32 tells the times apart on any scale."""
+    return all(late > 1.00001 * early for early, late in pairwise(grid))
+
+
 @pytest.mark.parametrize(
     "time_scale, grid, times, expected",
     [
@@ -240,8 +247,22 @@ def test_times_on_and_off_the_grid(time_scale, grid, times, expected):
     assert ends.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "time_scale, grid, alike",
+    [
+        ("log10", [1e-9, 1.0000000000000003e-9], "1e-09 and 1e-09 (0 and 1)"),
+        ("linear", [0, 1, 1 + 1e-9, 2], "1 and 1.000000001 (1 and 2)"),
+    ],
+)
+def test_timesteps_that_a_scale_does_not_tell_apart_are_refused(time_scale, grid, alike):
+    said = f"dataset.time_scale: with {time_scale} the timesteps {alike} are the same in float32; choose index"
+    with pytest.raises(UserError, match=re.escape(said)):
+        fit(np.ones((1, len(grid), 1)), grid, time_scale=time_scale)
+    assert (fit(np.ones((1, len(grid), 1)), grid).forward_times(tensor(grid)).diff() > 0).all()
+
+
 @given(
-    st.lists(st.floats(1e-9, 1e9), min_size=2, max_size=9, unique=True).map(sorted),
+    st.lists(st.floats(1e-9, 1e9), min_size=2, max_size=9, unique=True).map(sorted).filter(is_told_apart),
     st.lists(st.floats(0, 1), min_size=1, max_size=20).map(sorted),
     st.sampled_from(["index", "linear", "log10"]),
 )

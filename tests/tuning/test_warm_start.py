@@ -159,7 +159,7 @@ def test_a_study_starts_with_them_once(tmp_path, capsys):
 @pytest.mark.parametrize("objective", ["accuracy", "dual"])
 def test_no_pruner_stops_them(objective, tmp_path):
     config = composed(tmp_path, "trials=12", f"objective={objective}")
-    worse = {f"{rate}": composed(tmp_path, f"surrogate.learning_rate={rate}") for rate in (2e-3, 3e-3, 4e-3, 5e-3, 6e-3)}
+    worse = {str(rate): composed(tmp_path, f"surrogate.learning_rate=0.00{rate}") for rate in range(2, 7)}
     run_study(config, RUNNERS + "equally_fast_in_steps", known={"composed": config, **worse})
     ended = [(outcome_of(trial), "known" in trial.user_attrs) for trial in study_in(tmp_path).trials]
     assert ended[:6] == [(Outcome.COMPLETE, True)] * 6
