@@ -38,7 +38,7 @@ def promote(kept: Kept, trial: FrozenTrial, conf: Path = CONF) -> tuple[Path, st
     name that is no choice of the group. The model of ``trial`` is never removed from now on.
 
     Returns:
-        The file, and a table of what it changes.
+        The file, and a table of what it changes, with the scores that stand in the one that it replaces.
 
     Raises:
         UserError: the file could not say all that the trial depends on, or its model is not kept.
@@ -48,12 +48,12 @@ def promote(kept: Kept, trial: FrozenTrial, conf: Path = CONF) -> tuple[Path, st
     path = conf / "optimal" / config.dataset.name / f"{config.surrogate.name}.yaml"
     values = _values(kept, trial, config)
     text = f"# @package _global_\n{_provenance(kept, trial, config)}{yaml.safe_dump(values, sort_keys=False)}"
-    before = flat(_read(path)) if path.exists() else {}
+    before, told = (flat(_read(path)), _scores_told(path)) if path.exists() else ({}, "")
     _mark(kept, trial)
     if path.exists():
         write_atomically(path.with_name(f"{path.name}.bak-{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"), path.read_bytes())
     write_atomically(path, text)
-    return path, _difference(before, flat(values))
+    return path, _difference(before, flat(values)) + told
 
 
 def _check_nothing_lost(kept: Kept, trial: FrozenTrial, conf: Path) -> None:
@@ -124,6 +124,12 @@ def _read(path: Path) -> dict[str, Any]:
     text = path.read_text()
     values = yaml.safe_load(text) or {}
     return {"surrogate": values} if "# @package surrogate" in text else values
+
+
+def _scores_told(path: Path) -> str:
+    """What a promoted file says that it came to; nothing of one that was published."""
+    lines = path.read_text().splitlines()
+    return "".join(f"\n  before, {line[2:]}" for line in lines if line.startswith(("# test: ", "# val: ")))
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Explore, promote, fine, promote, train, replay: as commands, with real trainings, defaults in a folder of its own."""
 
 import csv
+import re
 import shlex
 import shutil
 
@@ -89,6 +90,8 @@ def test_explore_promote_fine_promote_train(folder):
     assert changed <= {"learning_rate"}
     (backup,) = path.parent.glob("*.bak-*")
     assert yaml.safe_load(backup.read_text())["surrogate"] == explored
+    came_to = re.findall("^# ((?:test|val): .*)", backup.read_text(), re.MULTILINE)
+    assert len(came_to) == 2 and all(f"  before, {line}\n" in again.stdout for line in came_to)
 
     script(folder, "train.py", *study, *SHORT[2:4], SHORT[5])
     used = yaml.safe_load((folder / "outputs/trained/tiny/FullyConnected/config.yaml").read_text())["surrogate"]
