@@ -245,6 +245,7 @@ class TuneConfig(TrainConfig):
     pruner: dict[str, Any] = MISSING
     max_invalid: int = limited(NOT_NEGATIVE)  # invalid trials in a row after which a study stops
     deadline: float = limited(Limit(1, 1e9))  # seconds without a sign of life after which a worker is ended
+    timeout: Optional[float] = limited(POSITIVE)  # seconds of a launch after which no trial starts
     warm_start: bool = MISSING  # the composed configuration, and the same without its optimum, are tried first
     on_config_change: Literal["ask", "abort", "reuse", "overwrite"] = MISSING  # ask: abort without a terminal
     keep_models: Optional[int] = limited(COUNT)  # best trials whose models stay, besides the Pareto front; null: all

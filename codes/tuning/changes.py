@@ -33,13 +33,13 @@ STORED = "optuna_config.yaml"
 NOT_KEPT = ("storage", "on_config_change")
 # No result depends on these by more than rounding.
 HARMLESS: tuple[str, ...] = ("trials", "max_invalid", "devices", "device", "warm_start", "time_pruning", "keep_models")
-HARMLESS += ("deadline",)
+HARMLESS += ("deadline", "timeout")
 HARMLESS += ("tuning_id", "study_name", "output_dir", "dataset.data_dir", "trainer.checkpoint_every", "trainer.resume")
 HARMLESS += ("trainer.check_memory", "trainer.gradients")
 HARMLESS += ("fine", "known", "explore")  # they made the search space, which is compared itself
 PROPOSING = ("sampler", "slot.population")  # which trials come next, not what those that are there have found
 # What a study did whose configuration does not have the key yet.
-BEFORE = {"slot.population": 1, "trainer.gradients": "float32"}
+BEFORE = {"slot.population": 1, "trainer.gradients": "float32", "timeout": None}
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
 ABSENT = object()
 WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override

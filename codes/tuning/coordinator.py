@@ -44,6 +44,7 @@ class Coordinator:
         self.members = Members(ledger, plan, self.time_pruning, screen.note)
         self.workers: set[Worker] = set()
         self.stopping: str | None = None  # why
+        self.end = math.inf  # when no trial starts any more
         self.failure: Exception | None = None
         self.any_valid = False
         self.settled = 0
@@ -52,13 +53,15 @@ class Coordinator:
         self.lost = 0  # slots whose workers do not start
 
     def run(self) -> None:
-        """Return when the ledger is full.
+        """Return when the ledger is full or, after the study's ``timeout``, when the running trials have ended.
 
         Raises ``KeyboardInterrupt`` after Ctrl-C, or what else came from outside, when the running trials are settled
         as interrupted; ``UserError`` when too many trials are invalid or no slot is left; and whatever else ended a
         slot's thread.
         """
         start_resource_tracker()
+        if self.plan.config.timeout is not None:
+            self.end = time.monotonic() + self.plan.config.timeout
         beside = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._tend)]
         slots = [threading.Thread(target=self._serve, args=(slot,), daemon=True) for slot in self.slots]
         try:
@@ -132,7 +135,7 @@ class Coordinator:
         block_interrupts()
         killed = 0  # workers since the last one that was ready
         try:
-            while self.stopping is None and not self.ledger.is_full():
+            while not self._is_over() and not self.ledger.is_full():
                 with self._worker(slot) as worker:
                     try:
                         worker.wait_until_ready()
@@ -191,7 +194,7 @@ class Coordinator:
 
     def _next(self, worker: Worker) -> Member | None:
         """A trial to run; waits while the running ones fill the budget, for one of them may turn out invalid."""
-        while self.stopping is None:
+        while not self._is_over():
             settled = self.settled
             member = self.members.claim(worker)
             if member is not None or self.ledger.is_full():
@@ -201,6 +204,10 @@ class Coordinator:
             if not news:  # none of ours has ended; others may have died
                 self._close_dead()
         return None
+
+    def _is_over(self) -> bool:
+        """Whether no trial is to start any more."""
+        return self.stopping is not None or time.monotonic() >= self.end
 
     def _has_news(self, settled: int) -> bool:
         """Whether a trial has ended since ``settled`` of them had, or all are to."""

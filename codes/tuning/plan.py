@@ -75,8 +75,9 @@ def plan_study(config: DictConfig) -> Plan:
     if OmegaConf.select(config, "trials") is None:  # ~trials takes the key away
         OmegaConf.update(config, "trials", "${trial_budget:${search_space}}", force_add=True)
     check_value("trials", config.trials, int, limit_of(TuneConfig, "trials"))
-    if config.keep_models is not None:
-        check_value("keep_models", config.keep_models, int, limit_of(TuneConfig, "keep_models"))
+    for key, kind in (("keep_models", int), ("timeout", float)):
+        if config[key] is not None:
+            check_value(key, config[key], kind, limit_of(TuneConfig, key))
     pruner: BasePruner = _instantiate("pruner", _plain(config, "pruner"))
     check_pruner(pruner, objective, config)
     if isinstance(pruner, HyperbandPruner):  # else slots make its brackets, at the first report, perhaps twice

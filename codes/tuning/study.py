@@ -18,6 +18,7 @@ from codes.signals import like_ctrl_c
 from codes.tuning.coordinator import Coordinator
 from codes.tuning.fidelity import settle_config
 from codes.tuning.ledger import Ledger
+from codes.tuning.pace import as_time
 from codes.tuning.plan import Plan, plan_study
 from codes.tuning.screen import Screen, emit
 from codes.tuning.slots import threads_per_slot
@@ -138,6 +139,9 @@ def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Seq
     try:
         Coordinator(ledger, plan, workers, screen).run()
         screen.looked(ledger.trials())
+        if not ledger.is_full():
+            after = as_time(plan.config.timeout)
+            screen.note(f"timeout: no trial starts after {after}; {ledger.valid()} of {ledger.target} are valid")
     except KeyboardInterrupt:
         screen.note(f"\nstopped with {ledger.valid()} of {ledger.target} valid trials; go on with")
         screen.note(resume_command(overrides))

@@ -120,7 +120,10 @@ def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
 
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     """What to type next, ready to be copied."""
-    lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
+    if ledger.is_full():
+        lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
+    else:
+        lines = ["\nthe trials that are left", resume_command(overrides)]
     if best_trials(ledger.trials(), plan.objective) and plan.config.fine is None:
         lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
         lines += [fine_command(plan, overrides)]

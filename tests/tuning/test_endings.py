@@ -45,6 +45,22 @@ def test_max_invalid_counts_those_in_a_row_of_a_launch(tmp_path):
     assert sum(outcomes(tmp_path / "other").values()) == 11  # six of them invalid
 
 
+def test_after_its_timeout_a_study_starts_no_trial_and_goes_on_later(tmp_path, capsys):
+    study = run(tmp_path, "slow", "trials=50", "pruner=none", "timeout=5")
+    number = len(study.trials)
+    assert 0 < number < 50 and outcomes(tmp_path) == {"complete": number}
+    shown = capsys.readouterr().out
+    assert f"timeout: no trial starts after 0:05; {number} of 50 are valid" in shown
+    assert "the trials that are left" in shown and "best trials" in shown
+    run(tmp_path, "quadratic", f"trials={number + 1}", "pruner=none", "timeout=1000")
+    assert outcomes(tmp_path) == {"complete": number + 1}
+
+
+def test_a_timeout_that_is_over_at_once_is_no_error(tmp_path, capsys):
+    assert run(tmp_path, "quadratic", "timeout=0.001").trials == []
+    assert "0 of 5 are valid" in capsys.readouterr().out
+
+
 def test_a_full_disk_stops_at_once(tmp_path):
     with pytest.raises(UserError, match="No space left on device"):
         run(tmp_path, "full_disk")

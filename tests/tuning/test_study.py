@@ -159,6 +159,7 @@ REFUSED = {
     "deadline: must be .* at most 1000000000.0 but got 1e\\+300": ["deadline=1e300"],
     "loss_cap: must be greater than 0": ["loss_cap=-1"],
     "keep_models: must be at least 1": ["keep_models=0"],
+    "timeout: must be greater than 0 but got 0": ["timeout=0"],
     "devices must have at least one entry": ["devices=[]"],
     "cuda:99": ["devices=[cpu,cuda:99]"],
     "device: a trial trains on the device of its slot, cpu, but got 'cuda:1'": ["device=cuda:1"],
