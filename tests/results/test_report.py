@@ -19,6 +19,7 @@ from codes.results.report.findings import read
 from codes.results.report.history import busy_seconds, history
 from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
+from codes.results.report.style import axis
 from codes.results.report.tradeoff import trade_offs
 from codes.storage import existing
 from codes.tuning.changes import STORED
@@ -127,6 +128,13 @@ def test_the_unit_of_time_is_chosen_by_its_span(seconds, unit, dual):
     assert over_time.figure.layout.xaxis.title.text == f"{unit} in which a trial ran"
     length = {"seconds": 1, "minutes": 60, "hours": 3600}[unit]
     assert max(over_time.figure.data[0].x) == pytest.approx(seconds / length)
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"), [([1.2, 2.4], None), ([1.2, 4.2], "D1"), ([1.9, 30], "D2"), ([1e-5, 1e3], 2)]
+)
+def test_a_logarithmic_axis_has_several_ticks_and_few(values, ticks):
+    assert axis(values) == {"type": "log", "tickformat": "~g", "dtick": ticks}
 
 
 def test_slices_show_a_conditional_parameter_where_it_was_active(dual):
