@@ -123,7 +123,7 @@ class Secrets(Callback):
 class SweepDirection(Callback):
     """Refuses a ``hydra.sweeper.direction`` that is not that of ``objective.metrics``, which are those of all jobs.
 
-    An Optuna sweeper notices that their numbers differ when its first jobs have run.
+    An Optuna sweeper notices that their numbers differ when its first jobs have run, and never that it has no choice.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -139,6 +139,11 @@ class SweepDirection(Callback):
             return
         asked = [*defaults(config.hydra.sweeper), *parse(typed(config.hydra))]
         swept = [override.get_key_element() for override in asked if override.is_sweep_override()]
+        if not swept and sweeper.get("custom_search_space") is None:
+            raise SystemExit(
+                "error: hydra/sweeper=optuna: must have something to choose, but nothing is swept, so that all jobs "
+                "would be the same; give a range, for example 'surrogate.learning_rate=tag(log,interval(1e-4,1e-2))'"
+            )
         if any(key.partition(".")[0] == "objective" for key in swept):
             raise SystemExit(
                 "error: objective: must be one for all jobs of hydra/sweeper=optuna, which optimises its metrics, but "

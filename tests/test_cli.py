@@ -163,6 +163,12 @@ def test_an_objective_that_the_optuna_sweeper_changes_is_refused_before_anything
     assert result.stderr.startswith("error: objective: must be one for all jobs of hydra/sweeper=optuna,")
 
 
+def test_a_sweeper_that_has_nothing_to_choose_is_refused_before_anything_runs(tmp_path):
+    result = run("train.py", "-m", "hydra/sweeper=optuna", *SMALL, folder=tmp_path)
+    assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
+    assert result.stderr.startswith("error: hydra/sweeper=optuna: must have something to choose,")
+
+
 def test_a_sweeper_that_optimises_is_refused_over_studies_before_anything_runs(tmp_path):
     result = run("tune.py", "-m", "hydra/sweeper=optuna", "surrogate.hidden_size=int(interval(4,8))", folder=tmp_path)
     assert result.returncode == 1 and not result.stdout and not list(tmp_path.rglob("*.*"))
