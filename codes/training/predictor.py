@@ -1,6 +1,7 @@
 """Predictions of a saved surrogate in physical units."""
 
 import warnings
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from codes.device import resolve_device
 from codes.errors import OutOfRange, UserError
 from codes.training import batches
 from codes.training.artifact import Artifact, read_artifact
-from codes.training.seen import Range, outside
+from codes.training.seen import Outside, Range, outside
 
 
 class Predictor:
@@ -40,6 +41,7 @@ class Predictor:
         if parameters is not None:
             ranges = None if seen is None else seen.parameters
             self._params = Argument("params", self.parameter_labels, parameters, ranges)
+        self._told: set[tuple[str, int]] = set()  # columns of which a warning was given
 
     def __repr__(self) -> str:
         first, last = self.timesteps[[0, -1]]
@@ -68,7 +70,8 @@ class Predictor:
                 the grid, a prediction beyond float32 where the result is float32.
 
         Warns:
-            OutOfRange: once per call, if a state or parameter is beyond those that were seen in training.
+            OutOfRange: a state or parameter is beyond those that were seen in training; once for each quantity and
+                parameter of a loaded surrogate, or at each call where a filter makes it an error.
         """
         tensors = [value for value in (x0, t, params) if isinstance(value, Tensor)]
         differentiable = torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
@@ -77,13 +80,15 @@ class Predictor:
             batch = _rows("x0", states, None, self.model.spec.n_quantities)
             values = self._parameters(params, len(batch))
             times = self._times(t)
-            start, far = self._x0.normalised(batch)
+            start, far = self._x0.normalised(batch, self._told)
             p, far_too = None, None
             if self._params is not None and values is not None:
-                p, far_too = self._params.normalised(values)
+                p, far_too = self._params.normalised(values, self._told)
             predicted = self._predict(start, times, None if p is None else p.expand(len(batch), -1))
-        if far or far_too:
-            warnings.warn("; ".join(filter(None, (far, far_too))), OutOfRange, stacklevel=2)
+        new = [found for found in (far, far_too) if found]
+        if new:
+            warnings.warn("; ".join(found.said for found in new), OutOfRange, stacklevel=2)
+            self._told.update(*(found.columns for found in new))
         predicted = predicted.view(*states.shape[:-1], *predicted.shape[1:])
         if getattr(x0, "dtype", None) in (torch.float32, np.float32):
             exact, predicted = predicted, predicted.float()
@@ -145,15 +150,15 @@ class Argument:
     scaling: Scaling
     seen: Range | None
 
-    def normalised(self, physical: Tensor) -> tuple[Tensor, str | None]:
-        """``physical`` as the surrogate takes it, and a warning if some of it is outside of what was seen."""
+    def normalised(self, physical: Tensor, told: Container[tuple[str, int]]) -> tuple[Tensor, Outside | None]:
+        """``physical`` as the surrogate takes it, and what is outside of what was seen, columns ``told`` aside."""
         scaled = self.scaling.forward(physical)
         normalised = scaled.float()
         _refuse(self.name, physical, ~normalised.isfinite(), "must be positive, since its logarithm is taken,")
         if self.seen is None:
             return normalised, None
         excess = self.seen.excess(scaled, self.scaling)
-        return normalised, outside(self.name, self.columns, physical, excess, self.seen)
+        return normalised, outside(self.name, self.columns, physical, excess, self.seen, told)
 
     def describe(self) -> list[str]:
         """A line for each column, or one that says that nothing is known."""

@@ -1,8 +1,8 @@
 """Which initial states and parameters a surrogate has seen in training, and what to say of those that it has not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ class Range:
     def excess(self, normalised: Tensor, scaling: Scaling) -> Tensor:
         """How far ``normalised`` ``[n, K]`` is outside, in normalised units; negative inside."""
         low, high = (scaling.forward(end.to(normalised.device)) for end in (self.low, self.high))
-        largest = torch.maximum(low.abs(), high.abs()) + (scaling.offset / scaling.scale).abs()
-        slack = ROUNDING * (1 + largest)
+        warped = scaling.offset.abs() + scaling.log10  # rounding is relative: of a logarithm the same, however small
+        slack = ROUNDING * (1 + torch.maximum(low.abs(), high.abs()) + warped / scaling.scale)
         return torch.maximum(low - normalised, normalised - high) - slack
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -77,14 +77,29 @@ class Seen:
         return cls(Range.from_dict(state["initial_states"], spec.n_quantities), parameters)
 
 
-def outside(name: str, labels: Sequence[str], physical: Tensor, excess: Tensor, seen: Range) -> str | None:
-    """What to say of the value of ``physical`` ``[n, K]`` that is farthest outside, if one is."""
-    n_outside = int((excess > 0).sum())
-    if n_outside == 0:
+class Outside(NamedTuple):
+    """What to say of values outside, and of which columns it is."""
+
+    said: str
+    columns: set[tuple[str, int]]
+
+
+def outside(
+    name: str, labels: Sequence[str], physical: Tensor, excess: Tensor, seen: Range, told: Container[tuple[str, int]]
+) -> Outside | None:
+    """About the value of ``physical`` ``[n, K]`` that is farthest outside, if one is, columns ``told`` aside."""
+    beyond = excess > 0
+    if not beyond.any():
         return None
-    row, column = divmod(int(excess.argmax()), excess.shape[1])
-    others = "" if n_outside == 1 else f" ({n_outside} values are outside of theirs)"
-    return (
+    columns = [column for column in beyond.any(dim=0).nonzero().flatten().tolist() if (name, column) not in told]
+    if not columns:
+        return None
+    row, position = divmod(int(excess[:, columns].argmax()), len(columns))
+    column, n_outside = columns[position], int(beyond[:, columns].sum())
+    also = ", ".join(labels[other] for other in columns if other != column)
+    others = "" if n_outside == 1 else f" ({n_outside} values are outside of theirs{also and f', also of {also}'})"
+    said = (
         f"{name}: {labels[column]} = {physical[row, column].item():g} at index [{row}, {column}] is outside the range "
         f"[{seen.low[column].item():g}, {seen.high[column].item():g}] seen in training{others}"
     )
+    return Outside(said, {(name, column) for column in columns})

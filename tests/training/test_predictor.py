@@ -36,7 +36,17 @@ def test_what_was_seen_in_training_warns_of_nothing(changes, tmp_path):
         load(tmp_path).predict(x0.astype(dtype), data.timesteps, params.astype(dtype))
 
 
-def test_the_worst_value_outside_is_named_once_per_call(tmp_path):
+def test_a_quantity_that_is_constant_but_for_rounding_warns_of_no_rounding(tmp_path):
+    """Near 1 the logarithm is near 0, and its rounding is not."""
+    raw = example.dataset()
+    raw.train.trajectories[..., 1] = 1 + 1e-9 * raw.train.trajectories[..., 1]
+    saved(tmp_path, data=prepare(raw, example.config("MultiONet", "dataset.log10_transform=true").dataset))
+    x0 = raw.train.trajectories[:, 0].astype(np.float32)
+    x0[:, 1] = np.nextafter(np.float32(1), np.float32(2))
+    load(tmp_path).predict(x0, raw.timesteps)
+
+
+def test_the_worst_value_outside_is_named_with_the_other_quantities(tmp_path):
     _, data = saved(tmp_path, log10=True, parameters=True)
     predictor, (x0, params) = load(tmp_path), physical(data, "train")
     low, high = x0.min(axis=0), x0.max(axis=0)
@@ -48,8 +58,31 @@ def test_the_worst_value_outside_is_named_once_per_call(tmp_path):
     assert (
         f"x0: c = {x0[5, 2]:g} at index [5, 2] is outside the range [{low[2]:g}, {high[2]:g}] seen in training" in said
     )
-    assert "(2 values are outside of theirs)" in said
+    assert "(2 values are outside of theirs, also of b)" in said
     assert "params: k_a = 9 at index [4, 0] is outside the range" in said
+
+
+def test_a_time_loop_is_warned_once_of_each_quantity_and_parameter(tmp_path):
+    _, data = saved(tmp_path, parameters=True)
+    predictor, (x0, params) = load(tmp_path), physical(data, "train")
+    x0[1, 0] = 9
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(5):
+            x0[1] += 1
+            if step > 2:
+                params[2, 1] = 9
+            predictor.predict(x0, data.timesteps, params)
+    texts = [str(warning.message).split(" is outside", 1)[0] for warning in caught]
+    assert texts == ["x0: a = 10 at index [1, 0]", "params: k_b = 9 at index [2, 1]"]
+
+
+def test_a_warning_that_is_an_error_is_one_at_each_call(tmp_path):
+    _, data = saved(tmp_path)
+    predictor = load(tmp_path)
+    for _ in range(2):
+        with pytest.raises(OutOfRange, match="x0: a = 9 at index"):
+            predictor.predict([9.0, 1.0, 1.0], data.timesteps)
 
 
 def test_an_artifact_from_before_ranges_were_kept_says_so(tmp_path):
