@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -98,12 +98,17 @@ class Transform:
 
     def covers(self, t: Tensor) -> Tensor:
         """Which of the physical times ``[...]`` lie in the training range."""
-        ends = self.timesteps.to(t.device)[[0, -1]]
+        first, last, rounded = (limit.to(t.device) for limit in self._limits)
+        times = t.double()
+        return (times >= first) & (times <= last) | torch.isin(times, rounded)
+
+    @cached_property
+    def _limits(self) -> tuple[Tensor, Tensor, Tensor]:
+        """First and last time with room for rounding, and both as they are in float32, where they still are inside."""
+        ends = self.timesteps[[0, -1]]
         slack = torch.finfo(torch.float32).eps * torch.minimum(ends.abs(), ends[1] - ends[0])
         first, last = ends + slack.maximum(torch.finfo(torch.float64).eps * ends.abs()) * ends.new_tensor([-1, 1])
-        times = t.double()
-        rounded = torch.isin(times, ends.float().double())  # an end that went through float32 is still inside
-        return (times >= first) & (times <= last) | rounded
+        return first, last, ends.float().double()
 
     def scale_times(self, t: Tensor) -> Tensor:
         """``forward_times`` without its check: a time outside counts as the nearest end of the training range."""

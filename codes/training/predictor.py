@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Predictor:
         return tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class Argument:
     """An argument ``[n, K]`` of ``predict``: names of its columns, how it is normalised, what was seen in training."""
 
@@ -149,15 +149,20 @@ class Argument:
     columns: tuple[str, ...]
     scaling: Scaling
     seen: Range | None
+    limits: tuple[Tensor, Tensor] | None = field(init=False)  # of ``seen``, as the surrogate sees them
+
+    def __post_init__(self) -> None:
+        self.limits = None if self.seen is None else self.seen.limits(self.scaling)
 
     def normalised(self, physical: Tensor, told: Container[tuple[str, int]]) -> tuple[Tensor, Outside | None]:
         """``physical`` as the surrogate takes it, and what is outside of what was seen, columns ``told`` aside."""
         scaled = self.scaling.forward(physical)
         normalised = scaled.float()
         _refuse(self.name, physical, ~normalised.isfinite(), "must be positive, since its logarithm is taken,")
-        if self.seen is None:
+        if self.seen is None or self.limits is None:
             return normalised, None
-        excess = self.seen.excess(scaled, self.scaling)
+        low, high = self.limits
+        excess = torch.maximum(low - scaled, scaled - high)
         return normalised, outside(self.name, self.columns, physical, excess, self.seen, told)
 
     def describe(self) -> list[str]:

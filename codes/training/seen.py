@@ -27,12 +27,12 @@ class Range:
         low, high = (scaling.inverse(end.double()).cpu() for end in normalised.aminmax(dim=0))
         return cls(low, high)
 
-    def excess(self, normalised: Tensor, scaling: Scaling) -> Tensor:
-        """How far ``normalised`` ``[n, K]`` is outside, in normalised units; negative inside."""
-        low, high = (scaling.forward(end.to(normalised.device)) for end in (self.low, self.high))
+    def limits(self, scaling: Scaling) -> tuple[Tensor, Tensor]:
+        """``low`` and ``high`` as ``scaling`` normalises them, on its device, with room for rounding."""
+        low, high = (scaling.forward(end.to(scaling.scale.device)) for end in (self.low, self.high))
         warped = scaling.offset.abs() + scaling.log10  # rounding is relative: of a logarithm the same, however small
         slack = ROUNDING * (1 + torch.maximum(low.abs(), high.abs()) + warped / scaling.scale)
-        return torch.maximum(low - normalised, normalised - high) - slack
+        return low - slack, high + slack
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain numbers, exact."""
