@@ -80,19 +80,31 @@ def prepare(dataset: Dataset, config: DatasetConfig, *, overwrite: bool = False)
 def _check_positive(dataset: Dataset, config: DatasetConfig) -> None:
     for name, split in dataset.splits():
         if config.log10_transform and config.tolerance is None:
-            advice = "set a floor (dataset.tolerance=1e-20) or dataset.log10_transform=false"
-            _refuse_non_positive(dataset, name, split.trajectories, advice)
+            _refuse_non_positive(dataset, name, split.trajectories, "dataset.log10_transform=false", floored=True)
         if config.log10_transform_params and split.parameters is not None:
-            _refuse_non_positive(
-                dataset, f"{name}_params", split.parameters, "set dataset.log10_transform_params=false"
-            )
+            _refuse_non_positive(dataset, f"{name}_params", split.parameters, "dataset.log10_transform_params=false")
 
 
-def _refuse_non_positive(dataset: Dataset, key: str, values: NDArray[Any], advice: str) -> None:
+def _refuse_non_positive(
+    dataset: Dataset, key: str, values: NDArray[Any], advice: str, *, floored: bool = False
+) -> None:
     index = first_index(values, lambda piece: piece <= 0)
     if index is not None:
         where = locate_value(key, index, dataset.labels, dataset.parameter_labels)
-        raise UserError(f"{dataset.path}: {where} is {values[index]:g}, which has no logarithm; {advice}")
+        floor = _floor_below(dataset.train.trajectories) if floored else ""
+        raise UserError(f"{dataset.path}: {where} is {values[index]:g}, which has no logarithm; set {floor}{advice}")
+
+
+def _floor_below(values: NDArray[Any]) -> str:
+    """Advice to set the highest floor, to one digit, that raises no positive value; none where it would be above all.
+
+    A lower one puts decades without data between zeros and the least value, over which all else is scaled.
+    """
+    least = min(float(values[rows].min(where=values[rows] > 0, initial=np.inf)) for rows in chunks(values))
+    if not least < values.max():
+        return ""
+    digits, exponent = f"{least:.15e}".split("e")
+    return f"a floor (dataset.tolerance={digits[0]}e{int(exponent)}, below all positive values of 'train') or "
 
 
 def _scaled(dataset: Dataset, key: str, values: NDArray[Any], scaling: Scaling, overwrite: bool) -> Tensor:

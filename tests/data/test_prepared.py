@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,24 @@ def test_a_logarithm_of_what_is_not_positive_is_refused(dataset, value):
         prepare(dataset, settings())
     assert prepare(dataset, settings(tolerance=1e-6)).val.x.isfinite().all()
     assert prepare(dataset, settings(log10_transform=False)).val.x.isfinite().all()
+
+
+@pytest.mark.parametrize(("least", "floor"), [(3.96e-7, "3e-7"), (1e-30, "1e-30"), (1e-300, "1e-300")])
+def test_the_floor_that_is_advised_raises_no_positive_value_and_is_next_to_the_least(dataset, least, floor):
+    train = Split(dataset.train.trajectories.astype(np.float64), dataset.train.parameters)
+    train.trajectories[0, 1, 0], dataset.test.trajectories[0, 0, 1] = least, 0
+    dataset = replace(dataset, train=train)
+    with pytest.raises(UserError, match=rf"test\[0, 0, 1\] .* is 0, .*dataset\.tolerance={floor}, below all positive"):
+        prepare(dataset, settings())
+    assert 0.5 * least < float(floor) <= least
+    assert prepare(dataset, settings(tolerance=float(floor))).test.x.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [0, 2])
+def test_no_floor_is_advised_where_there_is_none(dataset, value):
+    dataset.train.trajectories[:], dataset.val.trajectories[:] = value, 0
+    with pytest.raises(UserError, match=r"is 0, which has no logarithm; set dataset\.log10_transform=false$"):
+        prepare(dataset, settings())
 
 
 def test_a_logarithm_of_a_parameter_that_is_not_positive_is_refused(dataset):
