@@ -80,8 +80,13 @@ def numbered(letter: str, count: int) -> tuple[str, ...]:
 
 
 def told_apart(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """``labels`` of quantities as keys: q0, q1, ... where two are the same, as in a file that others have published."""
-    return labels if len(set(labels)) == len(labels) else numbered("q", len(labels))
+    """``labels`` of quantities as keys: q0, q1, ... where two are the same or one is blank, as in a file of others."""
+    return labels if len(set(labels)) == len(labels) and not any_blank(labels) else numbered("q", len(labels))
+
+
+def any_blank(labels: Sequence[str]) -> bool:
+    """Whether a label names nothing."""
+    return not all(label.strip() for label in labels)
 
 
 class Shaped(Protocol):

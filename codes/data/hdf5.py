@@ -23,6 +23,7 @@ from codes.data.dataset import (
     SPLITS,
     Dataset,
     Split,
+    any_blank,
     as_array,
     check_layout,
     check_values,
@@ -54,6 +55,8 @@ def read_dataset(path: str | Path) -> Dataset:
         for columns, given in (("quantities", labels), ("parameters", parameter_labels)):
             if given is not None and len(set(given)) < len(given):
                 log.warning(f"{path}: two {columns} have one label, so nothing tells them apart: {', '.join(given)}")
+            if given is not None and any_blank(given):
+                log.warning(f"{path}: one of the {columns} has a blank label: {', '.join(map(repr, given))}")
         spec = check_layout(str(path), stored, labels, parameter_labels)
         arrays = {key: _load(array) for key, array in stored.items()}
     check_values(str(path), arrays, labels, parameter_labels)
@@ -188,8 +191,8 @@ def _names(name: str, key: str, labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise UserError(f"{name}: {key} must be a list of names, one per {column}, but is {labels!r}")
     for label in labels:
-        if not isinstance(label, str) or "\0" in label:
-            raise UserError(f"{name}: {key} must be texts without NUL characters, but one is {label!r}")
+        if not isinstance(label, str) or "\0" in label or not label.strip():
+            raise UserError(f"{name}: {key} must be texts, not blank, without NUL characters, but one is {label!r}")
     if len(set(labels)) < len(labels):
         raise UserError(f"{name}: each {column} needs a label of its own; got {', '.join(labels)}")
     return [str(label) for label in labels]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codes.data import read_dataset, read_spec, split_trajectories, write_dataset
-from codes.data.dataset import ARRAYS
+from codes.data.dataset import ARRAYS, told_apart
 from codes.errors import UserError
 from codes.schema import DataSpec
 from tests.command import ROOT
@@ -200,6 +200,15 @@ def test_labels_of_one_name_are_not_written_and_told_when_read(path, caplog):
         write_dataset(path, **arrays(), parameter_labels=["k", "k"])
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_label_is_not_written_and_told_when_read(path, blank, caplog):
+    with pytest.raises(UserError, match=f"labels must be texts, not blank, .* but one is '{blank}'"):
+        write_dataset(path, **arrays(), labels=["a", blank, "c"])
+    dataset = read_dataset(store(path, arrays(), labels=["a", blank, "c"]))
+    assert f"one of the quantities has a blank label: 'a', {blank!r}, 'c'" in caplog.text
+    assert told_apart(dataset.labels) == ("q0", "q1", "q2")
+
+
 def test_labels_of_numpy_are_written(path):
     write_dataset(path, **arrays(), labels=np.array(["a", "b", "é"]))
     assert read_dataset(path).labels == ("a", "b", "é")
@@ -208,9 +217,9 @@ def test_labels_of_numpy_are_written(path):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        ([None, "b", "c"], "labels must be texts without NUL characters, but one is None"),
-        ([["a", "b", "c"]] * 3, "labels must be texts without NUL characters, but one is ['a', 'b', 'c']"),
-        (["a", "b", "c\0"], r"labels must be texts without NUL characters, but one is 'c\x00'"),
+        ([None, "b", "c"], "labels must be texts, not blank, without NUL characters, but one is None"),
+        ([["a", "b", "c"]] * 3, "labels must be texts, not blank, without NUL characters, but one is ['a', 'b', 'c']"),
+        (["a", "b", "c\0"], r"labels must be texts, not blank, without NUL characters, but one is 'c\x00'"),
         ("abc", "labels must be a list of names, one per quantity, but is 'abc'"),
     ],
 )
