@@ -12,6 +12,7 @@ LAYERS = {
     "schema": 0,
     "errors": 0,
     "files": 0,
+    "locks": 0,
     "metrics": 0,
     "resolvers": 0,
     "cli": 0,

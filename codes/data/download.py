@@ -12,11 +12,11 @@ from pathlib import Path
 import h5py
 import pooch
 import requests
-from filelock import FileLock
 from tqdm import tqdm
 
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.locks import lock_on
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def download(name: str, url: str, data_dir: Path, *, attempts: int = 5, backoff:
     if not (path.is_file() and checksum.is_file()):  # else nothing is written: the folder may be read-only
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(_beside(path, ".lock")):
+            with lock_on(_beside(path, ".lock")):
                 if not path.is_file():
                     _fetch(path, url, attempts, backoff)
                 if not checksum.is_file():

@@ -1,6 +1,5 @@
 """Files in the place of an SQLite study: refused before anything is written to them if they are something else."""
 
-import os
 import sqlite3
 from contextlib import closing
 from functools import partial
@@ -10,6 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 
 from codes.errors import UserError
+from codes.locks import check_makes_files
 
 MAGIC = b"SQLite format 3\0"  # how every database begins
 VERSION = "alembic_version"  # Optuna's last table to be made, and filled
@@ -19,8 +19,13 @@ TABLES |= {VERSION: {"version_num"}}
 
 def check_folder(path: Path) -> None:
     """Raise ``UserError`` unless files may be made beside ``path``, as SQLite does."""
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"storage.path {path}: its folder may not be written to, and SQLite writes beside it")
+    try:
+        check_makes_files(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"storage.path {path}: its folder may not be written to ({error.strerror}), and SQLite writes beside it; "
+            "choose another folder or storage"
+        ) from error
 
 
 def check_file(path: Path, patience: float) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from codes.locks import lock_on
 
 
 @contextmanager
 def claiming(path: Path, study_name: str) -> Iterator[None]:
     """Hold the lock of a study in the storage ``path``; waits for its holder."""
-    with FileLock(lock_path(path, f"study-{study_name}")):
+    with lock_on(lock_path(path, f"study-{study_name}")):
         yield
 
 

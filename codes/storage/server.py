@@ -54,7 +54,10 @@ class Server:
         Settings of other servers in the environment (PGHOSTADDR, PGSERVICE, ...) do not count meanwhile.
         """
         refuse_network("storage.data_dir", self.folder, "two hosts would destroy it; choose a folder of this host")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.key} cannot be made ({error.strerror}); choose another folder") from error
         with _without_client_settings(), open(self.folder / "users", "ab") as users:
             try:
                 with self._changing():

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 
 from codes.errors import UserError
+from codes.locks import lock_on
 from codes.schema import FileStorageConfig
 from codes.storage.database import Database, root_of
 from codes.storage.foreign import check_file, check_folder
@@ -47,9 +47,12 @@ def opened(config: FileStorageConfig) -> Iterator[Database]:
 def open_file(path: Path) -> LeanStorage:
     """The Optuna storage in the file ``path``."""
     refuse_network("storage.path", path, ELSEWHERE)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"storage.path {path}: its folder cannot be made ({error.strerror}); choose another") from error
     check_folder(path)
-    with FileLock(lock_path(path, "schema")):  # two processes that create the same tables crash each other
+    with lock_on(lock_path(path, "schema")):  # two processes that create the same tables crash each other
         check_file(path, BUSY_TIMEOUT)
         return LeanStorage(_url(path), engine_kwargs={"creator": lambda: _connect(path)})
 

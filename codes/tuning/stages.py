@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 import yaml
-from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
@@ -18,6 +17,7 @@ from codes import storage
 from codes.bounds import Refined, key_of, leaves, refine
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.locks import lock_on
 from codes.tuning.backup import check_whole
 from codes.tuning.changes import KEPT, kept_config
 from codes.tuning.front import best_trials, recommended
@@ -96,8 +96,12 @@ def sum_up(config: DictConfig) -> None:
 
 def keep_summary(path: Path, surrogate: str, entry: Mapping[str, Any]) -> None:
     """Set the entry of ``surrogate`` in the file at ``path``; all others stay, also when several processes do so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_on(path.with_name(f".{path.name}.lock"))
+    except OSError as error:
+        raise UserError(f"fine.summary {path} cannot be written ({error.strerror}); choose another place") from error
+    with lock:
         try:
             entries = yaml.safe_load(path.read_text()) if path.exists() else {}
         except yaml.YAMLError as error:

@@ -232,3 +232,9 @@ print(download("gas", {server.url!r}, Path({str(folder)!r}), backoff=0))
         assert [process.communicate(timeout=60)[0].strip() for process in (one, other)] == [str(folder / "gas.h5")] * 2
     assert server.ranges == [None]
     assert (folder / "gas.h5").read_bytes() == server.content
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that can hold no file")
+def test_a_folder_that_can_hold_no_file(server):
+    with pytest.raises(UserError, match=r"/proc/.*cannot be written \(No such file.*dataset.data_dir"):
+        download("x", server.url, Path("/proc"))

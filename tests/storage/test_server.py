@@ -188,6 +188,12 @@ def test_of_another_version(fresh):
     assert content(fresh.data_dir) == before
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that can hold no file")
+def test_a_folder_that_cannot_be_made():
+    with pytest.raises(UserError, match=r"storage.data_dir /proc/x cannot be made"), opened(local_config("/proc/x")):
+        pass
+
+
 def test_not_a_cluster(tmp_path, open_folder):
     folder = open_folder / "other"
     (folder / "data").mkdir(parents=True)

@@ -156,6 +156,19 @@ def test_a_folder_that_may_not_be_written_to(config):
     assert told.stdout.count("study.db: its folder may not be written to") == 2, told.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that can hold no file")
+@pytest.mark.parametrize(
+    ("path", "said"), [("/proc/x.db", "may not be written to"), ("/proc/x/y.db", "cannot be made")]
+)
+def test_a_place_without_files(path, said):
+    """Whose permissions allow them: a lock there would be tried for ever."""
+    with (
+        pytest.raises(UserError, match=rf"storage.path {path}: its folder {said} \(No such file.*; choose another"),
+        opened(FileStorageConfig("sqlite", path)),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("at", ["the next claim", "the end"])
 def test_a_file_that_is_deleted_meanwhile_is_saved(at, replaced, config):

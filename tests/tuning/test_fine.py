@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import optuna
 import pytest
@@ -289,6 +290,12 @@ def test_a_spoilt_summary_is_named(tmp_path):
     (tmp_path / "fine_summary.yaml").write_text("MultiONet: [")
     with pytest.raises(UserError, match="not valid YAML"):
         keep_summary(tmp_path / "fine_summary.yaml", "LatentPoly", {})
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that can hold no file")
+def test_a_summary_in_a_place_without_files_is_named():
+    with pytest.raises(UserError, match=r"fine.summary /proc/x.yaml cannot be written .*; choose another place"):
+        keep_summary(Path("/proc/x.yaml"), "LatentPoly", {})
 
 
 @pytest.mark.slow
