@@ -37,7 +37,8 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
     columns = list(zip(COLUMNS, *(status.row() for status in found), strict=True))
     shown = [column for column in columns if any(column[1:])]
     rows = list(zip(*(column[1:] for column in shown), strict=True))
-    return "\n".join([table([column[0] for column in shown], rows), *unread])
+    left = [text for status in found if (text := status.left())]
+    return "\n".join([table([column[0] for column in shown], rows), *left, *unread])
 
 
 if __name__ == "__main__":

@@ -62,6 +62,15 @@ class Status:
             self.last_error,
         )
 
+    def left(self) -> str:
+        """What a coordinator that was killed, or stopped by a second Ctrl-C, has left; empty where one may live."""
+        if not self.running or self.coordinators:
+            return ""
+        return (
+            f"{self.name}: trials were running when their coordinator died or was stopped at once ({self.running}); "
+            "start the study as before to go on"
+        )
+
 
 COLUMNS = ("study", "valid", "running", "coordinators", "ETA", "best on test", "ended", "last error")
 

@@ -37,6 +37,7 @@ def test_a_study_that_runs_and_is_killed(tmp_path):
     process.communicate()
     release(tmp_path)
     dead = status(tmp_path)
+    assert (running.left(), "start the study as before" in dead.left()) == ("", True)
     assert (dead.coordinators, dead.running, dead.seconds_left) == ([], 2, None)
 
 
@@ -106,3 +107,14 @@ def test_a_study_whose_number_of_trials_follows_from_its_space(tmp_path):
     command = [sys.executable, "-m", "codes.status"]  # in a process that has composed nothing
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "robertson_MultiONet  15/15" in told.stdout, told.stderr
+
+
+def test_trials_that_nobody_runs_any_more_are_told(tmp_path):
+    run_study(composed(tmp_path, "trials=1", "pruner=none"), RUNNERS + "quadratic")
+    study = study_in(tmp_path)
+    alive, _ = entered(study), study.ask()
+    table = ["tuning_id=robertson", f"storage.path={tmp_path}/study.db"]
+    assert "start the study as before" not in main({}, table)
+    alive.leave()
+    *_, left = main({}, table).splitlines()
+    assert re.match(r"robertson_MultiONet: trials were running when .* \(1\); start the study as before", left)
