@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codes import groups, secrets
-from codes.errors import StopTraining, UserError
+from codes.errors import StopTraining, UserError, did_you_mean
 from codes.memory import is_out_of_memory
 from codes.signals import INTERRUPTED, like_ctrl_c
 
@@ -29,7 +29,16 @@ RARELY = 20_000
 OF_A_RESOLVER = "UserError raised while resolving interpolation: "
 OF_OMEGACONF = re.compile(r"\n    (?:full_key: (?P<key>.*)|(?:reference|object)_type=.*)")
 APPEND = re.compile(r"\nTo append to your config use \+.*")
-WORDED = [  # messages of Hydra, and what a user can do about them
+
+
+def _no_such_choice(found: re.Match[str]) -> str:
+    place, group, name, choices = found.groups()
+    known = choices.split()
+    where = f"In '{place}': " if place and "/" in place and not place.startswith("hydra/") else ""
+    return f"{where}{group}: there is no {name}; {did_you_mean(name, known)}choose from {', '.join(known)}"
+
+
+WORDED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # messages of Hydra, and what a user can do
     (r"Additional config directory '(.*)' not found", r"--config-dir: \1 is not a folder; make it first"),
     (
         r"Error merging override .*\nCannot set '(.*)' because '(?:fine|known|explore)' is None",
@@ -51,6 +60,11 @@ WORDED = [  # messages of Hydra, and what a user can do about them
     (
         r"Structured config of type `DatasetConfig` has missing mandatory value: data_dir",
         r"must be set; the file of a dataset begins with `defaults: [/base/dataset@_here_, _self_]`, which sets it",
+    ),
+    (
+        r"(?:In '(.*)': )?Could not find '(.*)/(.*)'\n\nAvailable options in '\2':\n((?:\t.*\n)+)"
+        r"Config search path:(?:\n\t.*)*",
+        _no_such_choice,
     ),
     (r"Missing mandatory value: (.*)", r"\1: must be set, on the command line or in a config file"),
     (  # a list, a mapping and a sweep are left to Hydra's own message
@@ -161,6 +175,7 @@ def _explain_config(error: Exception) -> str:
     lines = [_worded("\n".join(lines), cause)]
     for candidate in (error, cause):
         if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
+            lines += _deeper(candidate)
             keys = _known_keys(candidate.parent_node)
             if keys:
                 lines.append(f"keys here: {', '.join(keys)}")
@@ -193,6 +208,16 @@ def refuse_older_style(config: DictConfig) -> None:
 
 def _older_style(key: str) -> str:
     return f"{key}: is of an older kind of config; say {OLDER_STYLE[key]}"
+
+
+def _deeper(error: ConfigKeyError | ConfigAttributeError) -> list[str]:
+    """Where a key that was typed without its section is: ``dataset.path`` for ``path``."""
+    root = error.parent_node
+    if not isinstance(root, DictConfig) or root._get_parent() is not None:
+        return []
+    sections = {str(name): root._get_node(name) for name in _known_keys(root)}
+    found = [f"{name}.{error.key}" for name, node in sections.items() if error.key in _known_keys(node)]
+    return [f"did you mean {' or '.join(found)}?"] if found else []
 
 
 def _known_keys(node: object) -> list[str]:

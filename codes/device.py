@@ -15,11 +15,11 @@ def visible_gpus() -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
-def resolve_device(name: str) -> str:
+def resolve_device(name: str, key: str = "device") -> str:
     """Name of a device that exists; ``auto`` is the first visible GPU, else the CPU.
 
     Raises:
-        UserError: the device is not on this machine.
+        UserError: the device, which ``key`` names, is not on this machine.
     """
     gpus = visible_gpus()
     if name == "auto":
@@ -27,7 +27,7 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and gpus:
         return gpus[0]
     if name not in ("cpu", *gpus):
-        raise UserError(f"device '{name}' is not on this machine; choose from {', '.join(['cpu', *gpus])}")
+        raise UserError(f"{key}: '{name}' is not on this machine; choose from {', '.join(['cpu', *gpus])}")
     return name
 
 

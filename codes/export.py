@@ -37,4 +37,4 @@ def main(values: dict[str, Any], overrides: Sequence[str]) -> str:
 if __name__ == "__main__":
     from codes.results.command import run
 
-    run(__doc__, {"model": "", "format": "torch_export", "file": ""}, main)
+    run(__doc__, {"model": "", "format": "torch_export", "file": ""}, main, of_a_study=False)

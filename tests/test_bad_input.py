@@ -12,10 +12,17 @@ import pytest
 from codes import groups
 from codes.errors import UserError
 from codes.schema import SURROGATE_SCHEMAS
-from tests.command import ROOT, SMALL, run
+from tests.command import ROOT, SMALL, module, run
 
+CHOICES = sorted(SURROGATE_SCHEMAS)
 BAD_INPUT = [
-    ("train.py", ["surrogate=MultiOnet"], ["MultiOnet", *SURROGATE_SCHEMAS]),
+    (
+        "train.py",
+        ["surrogate=MultiOnet"],
+        [f"error: surrogate: there is no MultiOnet; did you mean MultiONet? choose from {', '.join(CHOICES)}\n"],
+    ),
+    ("tune.py", ["sampler=tpe2"], ["error: sampler: there is no tpe2; did you mean tpe? choose from accuracy, "]),
+    ("train.py", ["hydra/sweeper=random"], ["error: hydra/sweeper: there is no random; choose from basic, optuna\n"]),
     ("train.py", ["surrogate.hidden_size=big"], ["surrogate.hidden_size", "big", "Integer"]),
     ("train.py", ["surrogate.hiden_size=8"], ["hiden_size", "hidden_size", "output_factor"]),
     (
@@ -31,7 +38,14 @@ BAD_INPUT = [
         ["trainer.epoch=4"],
         ["'trainer.epoch'.\nKey 'epoch' not in 'TrainerConfig'. Did you mean: 'epochs'?"],
     ),
-    ("train.py", ["epochs=4"], ["'epochs'.\nKey 'epochs' not in 'TrainRunConfig'\nkeys here: hydra, dataset, "]),
+    (
+        "train.py",
+        ["epochs=4"],
+        ["'epochs'.\nKey 'epochs' not in 'TrainRunConfig'\ndid you mean trainer.epochs?\nkeys here: hydra, "],
+    ),
+    ("train.py", ["path=my.h5"], ["did you mean dataset.path?\n"]),
+    ("tune.py", ["path=my.h5"], ["did you mean dataset.path or storage.path?\n"]),
+    ("tune.py", ["devices=[gpu0]"], ["error: devices: 'gpu0' is not on this machine; choose from cpu"]),
     ("tune.py", ["sampler.foo=4"], ["To append to your config use +sampler.foo=4\n", "keys here: _target_, seed, "]),
     ("tune.py", ["hydra.foo=4"], ["To append to your config use +hydra.foo=4\n"]),
     ("tune.py", ["fine.factor=2"], ["error: fine.factor: is of the fine stage only; add search_space=fine\n"]),
@@ -100,6 +114,23 @@ def test_bad_input_is_one_clear_error(script, arguments, expected, tmp_path, dat
     assert not re.search("Traceback|full_key|_type=", result.stderr)
     assert all(word in result.stderr for word in expected), result.stderr
     assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("study.db"))
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "said"),
+    [
+        (
+            "certify",
+            "sed=[1]",
+            "sed: there is no such key; did you mean seeds? this command has k, seeds, rounds, device",
+        ),
+        ("promote", "pik=knee", "pik: there is no such key; did you mean pick? this command has pick, "),
+        ("report", "trails=3", "trails: there is no such key; did you mean trials? this command takes what tune.py "),
+    ],
+)
+def test_a_key_that_a_command_does_not_have(command, typed, said, tmp_path):
+    told = module(f"codes.{command}", "tuning_id=mine", typed, folder=tmp_path)
+    assert told.returncode == 1 and f"error: {said}" in told.stderr, told.stderr
 
 
 @pytest.mark.parametrize("argument", ["{}=null", "+{}=null", "{}@x=[]", "{}=x,null", "{}=0", "{}=[1]", "~{}", "~{}=x"])

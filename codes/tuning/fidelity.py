@@ -238,6 +238,7 @@ def _ask() -> str:
             for way in WAYS:
                 if way.startswith(answer):
                     return way
+            sys.stderr.write(f"'{answer}' is none of {', '.join(WAYS)}; their first letters do\n")
     except KeyboardInterrupt:
         return "abort"
 

@@ -34,7 +34,7 @@ def resolve_devices(devices: Sequence[str]) -> tuple[str, ...]:
     """One device per slot, each on this machine."""
     if not devices:
         raise UserError("devices must have at least one entry, but is []; for example devices=[cpu] or devices=[auto]")
-    return tuple(name if name == "cpu" else resolve_device(name) for name in expand_devices(devices))
+    return tuple(name if name == "cpu" else resolve_device(name, "devices") for name in expand_devices(devices))
 
 
 def threads_per_slot(slots: int) -> int:

@@ -1,12 +1,14 @@
 """A study keeps its configuration: how differences are told, classed and settled, on real SQLite files."""
 
+from io import StringIO
+
 import optuna
 import pytest
 from omegaconf import OmegaConf
 
 from codes import storage
 from codes.tuning.changes import Class, changes, kept_config, with_stored
-from codes.tuning.fidelity import ConfigChanged
+from codes.tuning.fidelity import ConfigChanged, _ask
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
 from tests.tuning.settling import SPACE, begin, everything_in, facts, resumed_as, settle, way_back
@@ -123,6 +125,12 @@ def test_a_study_of_an_earlier_version_has_the_file_only(tmp_path):
     path.unlink()
     with pytest.raises(ConfigChanged, match="keeps no configuration"):
         settle(composed(tmp_path, whole_space=True))
+
+
+def test_an_answer_that_is_none_is_told(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", StringIO("x\nr\n"))
+    assert _ask() == "reuse"
+    assert "'x' is none of reuse, overwrite, abort; their first letters do\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("policy", ["ask", "abort"])
