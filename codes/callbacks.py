@@ -37,6 +37,7 @@ from codes.cli import explain
 from codes.device import expand_devices
 from codes.errors import UserError
 from codes.files import write_atomically
+from codes.metrics import with_unit
 from codes.tuning.tables import table
 
 log = logging.getLogger(__name__)
@@ -291,7 +292,7 @@ def results(config: DictConfig, job_return: JobReturn) -> dict[str, str]:
         return {str(name): str(column) for name, column in value.items()}
     if isinstance(value, int | float | tuple):
         values = value if isinstance(value, tuple) else (value,)
-        return {name: f"{number:.4g}" for name, number in zip(config.objective.metrics, values, strict=True)}
+        return {name: with_unit(name, number) for name, number in zip(config.objective.metrics, values, strict=True)}
     return {}
 
 

@@ -16,6 +16,7 @@ class MetricInfo:
     description: str
 
 
+PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 ACCURACY = ("lae99", "mlae", "mae", "mse")  # of predictions, in the order in which they are evaluated
 METRICS: dict[str, MetricInfo] = {
     "lae99": MetricInfo("minimize", "dex, or data units without log10_transform", "percentile of the absolute error"),
@@ -37,6 +38,17 @@ def unit_of(name: str, log10_transform: bool) -> str:
     """Unit of the metric ``name`` on data of which logarithms are learned or not."""
     unit = METRICS[name].unit
     return unit if " or " not in unit else ("dex" if log10_transform else "data units")
+
+
+def with_unit(name: str, value: float) -> str:
+    """``value`` of the metric ``name`` to four digits, a time with its unit: ``0.0513``, ``330.5 µs``."""
+    return seconds(value, 4) if METRICS[name].unit == "s" else f"{value:.4g}"
+
+
+def seconds(value: float, digits: int) -> str:
+    """A time with its unit: ``1.2 ms``."""
+    scale, unit = next((pair for pair in PREFIXES if value >= pair[0]), PREFIXES[-1] if value > 0 else PREFIXES[0])
+    return f"{value / scale:.{digits}g} {unit}"
 
 
 def direction(name: str) -> Literal["minimize", "maximize"]:

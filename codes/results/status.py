@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from codes import storage
+from codes.metrics import with_unit
 from codes.results.opening import compose_tune, study_names
 from codes.results.scores import VAL
 from codes.schema import FileStorageConfig, StorageConfig
@@ -137,8 +138,8 @@ def status_of(study: optuna.Study) -> Status | None:
 
 def _score(name: str, value: float, val: Mapping[str, float]) -> str:
     """As on ``test``; an accuracy on ``val`` stands beside it once it is known."""
-    known = f", {val[name]:.4g} on val" if name in val else ""
-    return f"{name} {value:.4g}{known}"
+    known = f", {with_unit(name, val[name])} on val" if name in val else ""
+    return f"{name} {with_unit(name, value)}{known}"
 
 
 def _last_error(trials: list[FrozenTrial]) -> str:

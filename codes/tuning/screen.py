@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
+from codes.metrics import with_unit
 from codes.tuning.bars import Bars, Line, room
 from codes.tuning.front import dominates
 from codes.tuning.ledger import counts, outcome_of
@@ -195,18 +196,19 @@ class Screen:
         if not self.front:
             return text
         if self.objective.is_single:
-            return f"{text}, best {self.objective.metrics[0]} {self.objective.losses(self.front[0])[0]:.4g}"
+            name = self.objective.metrics[0]
+            return f"{text}, best {name} {with_unit(name, self.objective.losses(self.front[0])[0])}"
         return f"{text}, {len(self.front)} on the Pareto front"
 
     def _value(self, slot: Slot) -> str:
         """The first objective, where a running trial tells it."""
         name = self.objective.metrics[0]
-        return f"{name} {slot.metrics[name]:.4g}" if name in slot.metrics else ""
+        return f"{name} {with_unit(name, slot.metrics[name])}" if name in slot.metrics else ""
 
     def _finished_line(self, number: int, verdict: Verdict, device: str) -> str:
         what = verdict.reason
         if verdict.outcome is Outcome.COMPLETE:
-            what = ", ".join(f"{name} = {verdict.metrics[name]:.4g}" for name in self.objective.metrics)
+            what = ", ".join(f"{name} = {with_unit(name, verdict.metrics[name])}" for name in self.objective.metrics)
         ended = f"trial {number:<4d} {verdict.outcome.value:13s} {verdict.duration:7.1f} s  {device:6s}"
         return f"{ended}  {self.valid}/{self.target} valid  {what}"
 

@@ -18,6 +18,7 @@ from codes.bounds import Refined, key_of, leaves, refine
 from codes.errors import UserError
 from codes.files import write_atomically
 from codes.locks import lock_on
+from codes.metrics import with_unit
 from codes.tuning.backup import check_whole
 from codes.tuning.changes import KEPT, kept_config
 from codes.tuning.front import best_trials, recommended
@@ -192,7 +193,7 @@ def _refined(config: DictConfig) -> Refined:
 def _describe(config: DictConfig, refined: Refined, best: FrozenTrial | None) -> str:
     """What is refined around which centre, for the screen."""
     known, study = config.known, config.fine.study
-    values = ", ".join(f"{name} {value:.4g}" for name, value in (known["values"] or {}).items())
+    values = ", ".join(f"{name} {with_unit(name, value)}" for name, value in (known["values"] or {}).items())
     composed = f"the composed configuration: {study} had no complete trial"
     lines = [f"fine stage around {f'trial {known.trial} of {known.study}, {values}' if known.study else composed}"]
     fixed = [name for name in known.parameters if name not in refined.ranges]

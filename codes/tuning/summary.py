@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from codes import arguments
 from codes.device import usable_cores
 from codes.files import write_atomically
-from codes.metrics import METRICS, unit_of
+from codes.metrics import METRICS, unit_of, with_unit
 from codes.tuning.changes import quoted
 from codes.tuning.front import best_trials, metric_of, recommended
 from codes.tuning.ledger import Ledger, counts, outcome_of, record_of
@@ -108,7 +108,7 @@ def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
     values = ["none"]
     if best:
         pairs = zip(plan.objective.metrics, recommended(best, plan.objective).values, strict=True)
-        values = [f"{name} {value:.4g}" for name, value in pairs]
+        values = [f"{name} {with_unit(name, value)}" for name, value in pairs]
         values += [] if plan.objective.is_single else [f"knee of {len(best)}"]
     return {
         "study": plan.name,

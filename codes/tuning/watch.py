@@ -6,6 +6,7 @@ from dataclasses import replace
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 
+from codes.metrics import with_unit
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pruners import ParetoHalving
@@ -67,7 +68,7 @@ class Watch:
         if not stops or self.is_known:
             return None
         pairs = zip(self.objective.metrics, self.objective.values(self.metrics), strict=True)
-        return f"{', '.join(f'{name} = {value:.4g}' for name, value in pairs)} at epoch {self.epoch}"
+        return f"{', '.join(f'{name} = {with_unit(name, value)}' for name, value in pairs)} at epoch {self.epoch}"
 
     @property
     def _is_last(self) -> bool:

@@ -87,7 +87,7 @@ def test_a_study_stops_them_and_goes_on_with_its_rungs_when_it_is_resumed(tmp_pa
     assert {trial.number for trial in pareto_front(trials, plan_study(config).objective)} <= complete
     shown = capsys.readouterr().out
     assert "ParetoHalving at epoch 10, 30, 90 of 100" in shown
-    assert "inference_time = 0.001 at epoch 10" in shown
+    assert "inference_time = 1 ms at epoch 10" in shown
 
 
 REFUSED = {

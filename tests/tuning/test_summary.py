@@ -76,7 +76,7 @@ def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
 
 def test_the_row_of_a_multirun_has_the_knee_and_the_size_of_its_front(dual):
     plan, ledger = dual
-    assert study_row(ledger, plan)["best on test"] == "lae99 0.02, inference_time 0.02, knee of 3"
+    assert study_row(ledger, plan)["best on test"] == "lae99 0.02, inference_time 20 ms, knee of 3"
 
 
 def test_where_the_time_went(dual):

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from codes.errors import StopTraining, UserError
-from codes.metrics import METRICS, unit_of
+from codes.metrics import METRICS, seconds, unit_of
 from codes.results.opening import Kept
 from codes.results.scores import scores
 from codes.tuning.entries import read_space
@@ -20,7 +20,6 @@ from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.space import Space
 
 RUNNING, WAITING = "running", "waiting"  # of trials without an outcome
-PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 COST = "inference_time"  # what is set against an accuracy where nothing else is optimised
 
 
@@ -106,8 +105,7 @@ class Findings:
     def quantity(self, metric: str, value: float) -> str:
         """``value`` as a text with its unit: ``0.03 dex``, ``1.2 ms``, ``12,345``."""
         if self.unit(metric) == "s" and value > 0:
-            scale, unit = next((pair for pair in PREFIXES if value >= pair[0]), PREFIXES[-1])
-            return f"{value / scale:.3g} {unit}"
+            return seconds(value, 3)
         if METRICS[metric].unit == "":
             return f"{value:,.0f}"
         return f"{value:.3g} {self.unit(metric)}"
