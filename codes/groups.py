@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 
-from codes.errors import UserError
+from codes.errors import UserError, did_you_mean
 
 CONF = Path(__file__).parents[1] / "conf"
 INSTEAD = {  # what is typed by who wants none
@@ -43,6 +44,8 @@ def refuse_none(arguments: Sequence[str]) -> None:
                 continue
             problem = "cannot be taken out"
         elif _has_names(argument):
+            if group == "optimal" and "hydra.searchpath" not in " ".join(arguments):
+                _refuse_missing(argument, [folder / group for folder in folders])
             continue
         else:
             problem = f"cannot be {value}"
@@ -52,12 +55,28 @@ def refuse_none(arguments: Sequence[str]) -> None:
         raise UserError(f"{group}: {problem}; {instead}" + (f" (choices: {', '.join(choices)})" if choices else ""))
 
 
+def _refuse_missing(argument: str, folders: Sequence[Path]) -> None:
+    """Raise ``UserError`` for a choice that is not there, of a group that Hydra then leaves out without a word."""
+    for name in (getattr(value, "text", value) for value in _given(argument)):
+        if isinstance(name, str) and "$" not in name and not any((path / f"{name}.yaml").exists() for path in folders):
+            files = [file.relative_to(path) for path in folders for file in path.rglob("*.yaml")]
+            hint = did_you_mean(name, [str(file.with_suffix("")) for file in files])
+            raise UserError(
+                f"optimal: there is no {name}; {hint}choose off, or <dataset>/<Surrogate> of a file below "
+                f"{' or '.join(map(str, folders))}"
+            )
+
+
 def _has_names(argument: str) -> bool:
     """Whether a group is given choices by name, a mapping for its config, or what Hydra cannot read and says so."""
+    return all(isinstance(name, str | QuotedString | dict) for name in _given(argument))
+
+
+def _given(argument: str) -> list[Any]:
+    """The choices of an override, also those of a sweep and of lists; none where Hydra cannot read it."""
     try:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException:
-        return True
+        return []
     given = value.list if isinstance(value, ChoiceSweep) else [value]
-    names = [name for entry in given for name in (entry if isinstance(entry, list) and entry else [entry])]
-    return all(isinstance(name, str | QuotedString | dict) for name in names)
+    return [name for entry in given for name in (entry if isinstance(entry, list) and entry else [entry])]

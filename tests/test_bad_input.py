@@ -98,6 +98,8 @@ BAD_INPUT = [
     ("tune.py", [f"tuning_id={'x' * 300}"], ["error: tuning_id", "120 bytes", "300"]),
     ("tune.py", ["tuning_id=''"], ["error: tuning_id"]),
     ("tune.py", ["search_space=fine", "fine.name=a/b"], ["error: tuning_id, training_id and fine.name", "'a/b'"]),
+    ("tune.py", ["optimal=of"], ["error: optimal: there is no of; did you mean off?"]),
+    ("train.py", ["-m", "optimal=off,osu2008/MultiOnet"], ["no osu2008/MultiOnet; did you mean osu2008/MultiONet?"]),
     ("tune.py", ["tuning_id=..", "search_space=fine"], ["error: tuning_id", "'..'"]),
     (
         "train.py",
