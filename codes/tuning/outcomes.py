@@ -16,7 +16,7 @@ outcome            valid   Optuna    meaning
 
 PRUNED is legal in studies of several objectives too: TPE ranks such trials last. NSGA-II reads COMPLETE trials only:
 so that it learns from them, trials that were pruned or too slow are told as complete there, with the values that they
-had or with capped ones (``Objective.told``).
+had or with capped ones (``Objective.told``); one that came to no evaluation has none.
 """
 
 from collections.abc import Mapping

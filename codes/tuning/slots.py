@@ -87,9 +87,7 @@ class Worker:
         sent = self._send(tuple(jobs))
         while left and sent and (message := self._receive(self.settings.deadline)) is not None:
             if isinstance(message, Alive):
-                limit = longest()
-                if self.waited > max(limit, self.settings.deadline):
-                    stuck = f"no evaluation in {self.waited:.3g} s, more than the limit of {limit:.3g} s for all epochs"
+                if stuck := self._stuck(longest()):
                     self.kill()
                     break
                 continue
@@ -159,6 +157,12 @@ class Worker:
             return self.connection.recv() if self.connection.poll() else None
         except (EOFError, ConnectionResetError):
             return None
+
+    def _stuck(self, limit: float) -> str:
+        """What there is to say of a training that has made no evaluation for longer than any may take; else nothing."""
+        if self.waited <= max(limit, self.settings.deadline):
+            return ""
+        return f"no evaluation in {self.waited:.3g} s, more than the limit of {limit:.3g} s for all epochs"
 
     def _is_heard(self, seconds: float) -> bool:
         """Whether a message, or the end of the process, comes within ``seconds``, which count as waited."""

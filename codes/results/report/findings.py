@@ -104,7 +104,7 @@ class Findings:
 
     def quantity(self, metric: str, value: float) -> str:
         """``value`` as a text with its unit: ``0.03 dex``, ``1.2 ms``, ``12,345``."""
-        if self.unit(metric) == "s" and value > 0:
+        if self.unit(metric) == "s":
             return seconds(value, 3)
         if METRICS[metric].unit == "":
             return f"{value:,.0f}"

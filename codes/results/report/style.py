@@ -60,10 +60,10 @@ def axis(values: Iterable[float]) -> dict[str, Any]:
     if kind == "linear" or not finite or min(finite) == max(finite):
         return {"type": "linear"}
     decades = math.log10(max(finite) / min(finite))
-    steps: str | int | None = None if decades < FEW else "D1" if decades < 1 else "D2"
-    if decades >= MANY:
-        steps = math.ceil(decades / 4)
-    return {"type": kind, "tickformat": "~g", "dtick": steps}  # D1: at all digits of each decade, D2: at 1, 2 and 5
+    steps: str | int | None = math.ceil(decades / 4)
+    if decades < MANY:  # D1: at all digits of each decade, D2: at 1, 2 and 5
+        steps = None if decades < FEW else "D1" if decades < 1 else "D2"
+    return {"type": kind, "tickformat": "~g", "dtick": steps}
 
 
 def span(low: float, high: float, log: bool) -> list[float]:
