@@ -1,6 +1,7 @@
 """What a user sees while a study runs."""
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -71,6 +72,7 @@ class Screen:
         trials: Sequence[FrozenTrial],
         slots: Sequence[str],
         *,
+        timeout: float | None = None,
         clock: Clock = time.monotonic,
         interval: float | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Screen:
         self.front: list[tuple[float, ...]] = []  # losses of the best of them, none of which another one beats
         self.slots = [Slot(device) for device in slots]
         self.pace = Pace(len(slots), clock)
+        self.end = math.inf if timeout is None else clock() + timeout  # when no trial starts any more
         self.lock = threading.Lock()  # guards all of the above
         self.looked(trials)
         self.bars = Bars() if sys.stderr.isatty() else None
@@ -193,6 +196,9 @@ class Screen:
         bound = "" if self.pace.valid else "<"  # before that, from the running trials, if all of them go to their end
         left = self.pace.seconds_left(self.target - self.valid)
         text = "ETA ?" if left is None else f"ETA {bound}{as_time(left)}"
+        until_end = max(0.0, self.end - self.pace.clock())
+        if until_end < (math.inf if left is None else left):
+            text += f", timeout in {as_time(until_end)}"
         if not self.front:
             return text
         if self.objective.is_single:

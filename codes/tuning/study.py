@@ -135,7 +135,7 @@ def _warm_start(ledger: Ledger, plan: Plan, known: Mapping[str, DictConfig]) -> 
 
 
 def _run(ledger: Ledger, plan: Plan, workers: Sequence[Settings], overrides: Sequence[str]) -> None:
-    screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices)
+    screen = Screen(plan.objective, ledger.target, ledger.trials(), plan.devices, timeout=plan.config.timeout)
     try:
         Coordinator(ledger, plan, workers, screen).run()
         screen.looked(ledger.trials())

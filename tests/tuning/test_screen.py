@@ -236,6 +236,27 @@ def test_a_log_shows_life(capsys):
     assert not screen.drawer.is_alive()
 
 
+def test_a_study_that_its_timeout_will_end_says_when():
+    clock = Clock()
+    screen = Screen(ACCURACY, 3, [], ["cpu"], timeout=100, clock=clock)
+    try:
+        told = [screen.heartbeat()]
+        for number, end in enumerate((1030, 1095, 1110)):
+            screen.started(0, [number], 100)
+            clock.now = end
+            screen.looked([stored(other, Outcome.COMPLETE, 0.5) for other in range(number + 1)])
+            screen.finished(0, number, complete(lae99=0.5))
+            told.append(screen.heartbeat())
+    finally:
+        screen.close()
+    assert [line.partition(", best")[0] for line in told] == [
+        "0/3 valid, ETA ?, timeout in 1:40",
+        "1/3 valid, ETA 1:00",
+        "2/3 valid, ETA 0:48, timeout in 0:05",
+        "3/3 valid, ETA 0:00",
+    ]
+
+
 def test_a_time_pruned_trial_is_never_on_the_front(capsys):
     screen = Screen(DUAL, 20, [], ["cpu"])
     found = ((1, 5), (4, 4), (2, 2), (3, 1), (2, 2), (3, 3))
