@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from codes.limits import seed_after
 from codes.tuning.outcomes import VALID, Outcome, Verdict
 from codes.tuning.presence import Presence
+from codes.tuning.pruners import RUNG
 
 OUTCOME, RECORD, CLAIM = "outcome", "record", "claim"  # user attributes of a trial
 AGAIN = "again"  # of one that was queued anew after a crash
@@ -147,7 +148,8 @@ class Ledger:
         crashed = outcome is Outcome.CRASHED
         if queued is None or COMPANION in lost.user_attrs or (crashed and AGAIN in lost.user_attrs):
             return
-        kept = {key: value for key, value in lost.user_attrs.items() if key not in (OUTCOME, RECORD, CLAIM)}
+        own = {key for key in lost.user_attrs if key in (OUTCOME, RECORD, CLAIM) or key.startswith(RUNG)}
+        kept = {key: value for key, value in lost.user_attrs.items() if key not in own}
         self.study.enqueue_trial(queued, user_attrs=kept | ({AGAIN: True} if crashed else {}))
 
     def close_dead(self) -> int:

@@ -1,5 +1,7 @@
 """Trials of a study of several objectives that are stopped because others beat them."""
 
+from contextlib import nullcontext
+
 import optuna
 import pytest
 from hypothesis import given
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 
 from codes.errors import UserError
 from codes.tuning.front import pareto_front
-from codes.tuning.ledger import outcome_of, record_of
-from codes.tuning.outcomes import Outcome
+from codes.tuning.ledger import Ledger, outcome_of, record_of
+from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.plan import plan_study
+from codes.tuning.presence import Presence
 from codes.tuning.pruners import RUNG, ParetoHalving, in_better_fronts
 from codes.tuning.study import run_study
 from tests.tuning.studies import RUNNERS, composed, study_in
@@ -48,6 +51,19 @@ def test_a_rung_is_entered_once_by_its_last_epoch_at_most():
     assert [trial.user_attrs[f"{RUNG}{rung}"] for rung in range(3)] == [[epoch, 1] for epoch in entered]
     late = optuna.create_study(directions=["minimize"] * 2).ask()
     assert pruner.enter(late, 50, [1, 1]) and list(late.user_attrs) == [f"{RUNG}1"], "no evaluation at the first rung"
+
+
+def test_a_trial_that_is_lost_and_queued_anew_has_been_at_no_rung():
+    pruner = ParetoHalving(10, 3, 0)
+    study = optuna.create_study(directions=["minimize"] * 2, pruner=pruner)
+    ledger = Ledger(study, 3, Presence(study), nullcontext)
+    study.enqueue_trial({"hidden_size": 32})
+    lost = ledger.claim("cpu", "a CPU", 42)
+    assert pruner.enter(lost, 10, [5, 1])
+    ledger.settle(lost, Verdict(Outcome.INTERRUPTED))
+    again = ledger.claim("cpu", "a CPU", 42)
+    assert again.suggest_int("hidden_size", 1, 64) == 32
+    assert pruner.enter(again, 10, [5, 1]), "else it is never compared, and counts there before it has begun"
 
 
 POINTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=12)
