@@ -47,8 +47,9 @@ def with_unit(name: str, value: float) -> str:
 
 def seconds(value: float, digits: int) -> str:
     """A time with its unit: ``1.2 ms``."""
-    scale, unit = next((pair for pair in PREFIXES if value >= pair[0]), PREFIXES[-1] if value > 0 else PREFIXES[0])
-    return f"{value / scale:.{digits}g} {unit}"
+    rounded = float(f"{value:.{digits}g}")
+    scale, unit = next((pair for pair in PREFIXES if rounded >= pair[0]), PREFIXES[-1] if value > 0 else PREFIXES[0])
+    return f"{rounded / scale:g} {unit}"
 
 
 def direction(name: str) -> Literal["minimize", "maximize"]:

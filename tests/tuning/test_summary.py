@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from codes.metrics import seconds
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
@@ -26,6 +27,14 @@ from codes.tuning.summary import (
 )
 from codes.tuning.tables import table
 from tests.tuning.studies import composed
+
+TIMES = {0.9996: "1 s", 0.9994e-3: "999 µs", 0.9996e-3: "1 ms", 0.012345: "12.3 ms", 0: "0 s", 4321: "4320 s"}
+
+
+@pytest.mark.parametrize("value", TIMES)
+def test_a_time_has_the_unit_that_it_has_when_rounded(value):
+    assert seconds(value, 3) == TIMES[value]
+
 
 CLAIM = {"coordinator": "host pid 7", "device": "cuda:0", "hardware": "H200", "seed": 42}
 COLUMNS = "number,outcome,lae99,mlae,mae,mse,inference_time,train_time,n_parameters,learning_rate,"
