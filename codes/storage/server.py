@@ -165,8 +165,8 @@ class Server:
     def _try_start(self, account: Account, binaries: Path, port: int) -> str | None:
         """Start the server and wait until it answers; returns what it says if it ends instead."""
         with open(self._log, "ab") as log:
+            begin = log.tell()  # before the start: the server's writing moves the same position
             process = account.start([binaries / "postgres", "-D", self.data, *self._settings(port)], log)
-            begin = log.tell()
         # Somebody must ask for the exit code of a dead server: until then its number counts as alive.
         threading.Thread(target=process.wait, daemon=True).start()
         end = time.monotonic() + PATIENCE

@@ -10,8 +10,6 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-Values = Callable[[FrozenTrial], Sequence[float]]
-
 
 def view(
     trials: Iterable[FrozenTrial],
