@@ -42,7 +42,8 @@ def download(name: str, url: str, data_dir: Path, *, attempts: int = 5, backoff:
             path.parent.mkdir(parents=True, exist_ok=True)
             with lock_on(_beside(path, ".lock")):
                 if not path.is_file():
-                    _fetch(path, url, attempts, backoff)
+                    log.info("%s: downloading %s", path.name, url)
+                    ResumingDownloader(path, attempts, backoff).fetch(url)
                 if not checksum.is_file():
                     _record(path, checksum, url)
         except OSError as error:
@@ -54,13 +55,6 @@ def download(name: str, url: str, data_dir: Path, *, attempts: int = 5, backoff:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _fetch(path: Path, url: str, attempts: int, backoff: float) -> None:
-    log.info("%s: downloading %s", path.name, url)
-    pooch.get_logger().setLevel(logging.WARNING)  # it advises on arguments that our users do not see
-    downloader = ResumingDownloader(path, attempts, backoff)
-    pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=downloader)
 
 
 def _record(path: Path, checksum: Path, url: str) -> None:
@@ -96,7 +90,7 @@ def _opens(path: Path) -> bool:
 
 
 class ResumingDownloader:
-    """A downloader for ``pooch`` that goes on where a transfer was cut.
+    """Fetches the file ``path``, and goes on where a transfer was cut.
 
     Bytes are gathered in ``<file>.part``. Beside it, ``<file>.part.id`` keeps what tells one content from another: URL,
     ETag or Last-Modified, and length. The rest is asked for by an HTTP Range request and appended only if the server
@@ -110,7 +104,8 @@ class ResumingDownloader:
         self.attempts = attempts
         self.backoff = backoff
 
-    def __call__(self, url: str, output_file: str, _: object) -> None:
+    def fetch(self, url: str) -> None:
+        """Have the file there, whole; raises ``UserError``, and ``OSError`` where it cannot be written."""
         for attempt in range(self.attempts):
             try:
                 self._transfer(url)
@@ -126,7 +121,7 @@ class ResumingDownloader:
                 start = file.read(16)
             self._discard()
             raise UserError(self._advice(url, f"what came is not a complete HDF5 file, it starts with {start!r}"))
-        os.replace(self.part, output_file)
+        os.replace(self.part, self.path)
         self._discard()
 
     def _transfer(self, url: str) -> None:
