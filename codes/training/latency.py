@@ -141,6 +141,16 @@ def _interquartile_range(values: list[float]) -> float:
     return third - first
 
 
+def _opened(path: Path) -> int:
+    """The file, made where there is none. For reading: a lock needs no more, and it may belong to another user."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT)
+        os.fchmod(handle, 0o644)
+        return handle
+
+
 def _locks(handle: int) -> bool:
     """Whether the file is ours now."""
     import fcntl  # POSIX only: imported late, so that everything else works without it
@@ -152,7 +162,7 @@ def _locks(handle: int) -> bool:
     return True
 
 
-_in_vain: set[Path] = set()  # locks that this process has waited for, the last time
+_in_vain: set[Path] = set()  # locks that this process did not get, the last time
 
 
 @contextmanager
@@ -160,23 +170,28 @@ def host_lock(path: Path = LOCK_FILE) -> Iterator[None]:
     """Hold the host's one lock; the operating system frees it when a process dies.
 
     One that is stopped (Ctrl-Z, a suspended job) keeps it: after ``PATIENCE`` seconds this goes on without, and does
-    not wait again until it has got the lock.
+    not wait again until it has got the lock. So it does where the file can neither be opened nor made.
     """
-    # Opened for reading: a lock needs no more, and the file may belong to another user.
     try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        handle = os.open(path, os.O_RDONLY | os.O_CREAT)
-        os.fchmod(handle, 0o644)
+        handle = _opened(path)
+    except OSError as error:
+        _give_up(path, f"cannot be opened ({error.strerror})")
+        yield
+        return
     try:
         end = monotonic() + PATIENCE
         while not (is_ours := _locks(handle)) and path not in _in_vain and monotonic() <= end:
             sleep(LOOK)
         if is_ours:
             _in_vain.discard(path)
-        elif path not in _in_vain:
-            _in_vain.add(path)
-            log.warning("%s has been held for %.0f s; measured beside whoever holds it", path, PATIENCE)
+        else:
+            _give_up(path, f"has been held for {PATIENCE:.0f} s")
         yield
     finally:
         os.close(handle)
+
+
+def _give_up(path: Path, why: str) -> None:
+    if path not in _in_vain:
+        _in_vain.add(path)
+        log.warning("%s %s; measured beside whoever holds it", path, why)

@@ -4,6 +4,7 @@ import itertools
 import math
 import multiprocessing
 import os
+from pathlib import Path
 from time import perf_counter, sleep
 
 import pytest
@@ -138,6 +139,16 @@ def test_a_stopped_process_is_not_waited_for_for_ever(tmp_path, monkeypatch, cap
             pass
     with host_lock(tmp_path / "lock"):
         assert latency._in_vain == set()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="root can make files elsewhere")
+def test_where_no_lock_can_be_made_it_is_measured_without(monkeypatch, caplog):
+    path = Path("/proc/codes-latency.lock")
+    monkeypatch.setattr("codes.training.latency._in_vain", set())
+    for _ in range(2):
+        with host_lock(path):  # the training is over by now, and would be lost
+            pass
+    assert caplog.text.count(f"{path} cannot be opened") == 1
 
 
 def test_one_measurement_at_a_time_per_host_and_a_dead_process_frees_it(tmp_path):
