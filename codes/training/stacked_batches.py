@@ -26,6 +26,7 @@ class StackedBatches:
 
     def __init__(self, batches: Batches) -> None:
         self.batches, self.device = batches, batches.x.device
+        self.t = batches.t.unsqueeze(0)  # all times of each training; the same tensor step after step, for memos of it
 
     def epoch(self, orders: Sequence[torch.Generator]) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         """Of each step of one epoch how many rows each training has, [K], and the indices of its batch."""
@@ -58,7 +59,9 @@ class StackedBatches:
         p = None if self.batches.p is None else self.batches.p.index_select(0, index).unflatten(0, shape)
         if times is None or of_trajectories is None or of_times is None:
             x = self.batches.x.index_select(0, index).unflatten(0, shape)
-            return StackedBatch(Batch(x0, self.batches.t.expand(len(trajectories), -1), p, x), None)
+            if len(self.t) != len(trajectories):
+                self.t = self.batches.t.expand(len(trajectories), -1)
+            return StackedBatch(Batch(x0, self.t, p, x), None)
         rows = trajectories.unsqueeze(2) * len(self.batches.t) + times.unsqueeze(1)
         x = self.batches.rows.index_select(0, rows.view(-1)).view(*rows.shape, -1)
         t = self.batches.t.index_select(0, times.view(-1)).view(times.shape)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codes.training.batches import EVALUATION_ROWS, Batches, chunks, plan_blocks
+from codes.training.stacked_batches import StackedBatches
 from tests.training import example
 
 TRAINER = example.config().trainer
@@ -110,3 +111,14 @@ def test_slices_for_evaluation_cover_all_trajectories_in_bounded_pieces(n, n_tim
     assert parts[0].start == 0 and parts[-1].stop == n
     assert all(a.stop == b.start for a, b in pairwise(parts))
     assert all((part.stop - part.start) * n_times <= max(EVALUATION_ROWS, n_times) for part in parts)
+
+
+def test_a_stack_gives_the_same_tensor_of_all_times_at_each_step():
+    """What a model computes of the times it computes once for a tensor (``codes.surrogates.memo``)."""
+    data = example.data()
+    batches = StackedBatches(Batches(data, plan_blocks(False, len(data.train), len(data.t), trainer_with(8, None))))
+    for n in (3, 2):  # one has left
+        orders = [torch.Generator().manual_seed(seed) for seed in range(n)]
+        times = [batches.gather(*indices).batch.t for _, indices in batches.epoch(orders)]
+        assert len(times) == 3 and all(t is times[0] for t in times)
+        assert torch.equal(times[0], torch.stack([data.t] * n))
