@@ -23,6 +23,7 @@ LAYERS = {
     "device": 0,
     "memory": 0,
     "signals": 0,
+    "versions": 0,
     "limits": 0,
     "bounds": 0,
     "checks": 0,

@@ -4,7 +4,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from codes.schema import TrainerConfig
 from codes.tuning.changes import flat
 from codes.tuning.models import PROMOTED
 from codes.tuning.tables import table
+from codes.versions import version_of
 
 WHERE_DATA_LIE = ("data_dir", "content", "n_parameters")  # nothing that a training depends on
 CARRIED = ("surrogate", "trainer")  # sections that the file can hold
@@ -106,8 +106,8 @@ def _provenance(kept: Kept, trial: FrozenTrial, config: Any) -> str:
         "test chose these values; val is the score on trajectories that no choice has seen.",
         f"Trained with trainer.epochs={config.trainer.epochs} trainer.batch_size={config.trainer.batch_size}.",
         f"Data: {data.name}, sha256 {pooch.file_hash(str(data))}.",
-        f"codes {version('codes')}, torch {version('torch')}, optuna {version('optuna')}, "
-        f"Python {platform.python_version()}.",
+        ", ".join(f"{name} {version_of(name)}" for name in ("codes", "torch", "optuna"))
+        + f", Python {platform.python_version()}.",
     ]
     return "".join(f"# {line}\n" for line in lines)
 

@@ -4,7 +4,6 @@ import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from codes.files import write_atomically
 from codes.schema import SURROGATE_SCHEMAS, DataSpec, TrainConfig
 from codes.surrogates.base import Surrogate
 from codes.training.seen import Seen
+from codes.versions import version_of
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 FORMAT = 4
@@ -59,19 +59,16 @@ def save_artifact(folder: Path, model: Surrogate, config: TrainConfig, data: Pre
         "transform": data.transform.to_dict(),
         "seen": Seen.of(data).to_dict(),
         "training": {"dataset": asdict(config.dataset), "trainer": asdict(config.trainer), "seed": config.seed},
-        "versions": {"codes": _version(), "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {
+            "codes": version_of("codes"),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     write_atomically(folder / WEIGHTS, content)
     write_atomically(folder / CONFIG, yaml.safe_dump(described, sort_keys=False, default_flow_style=None, width=120))
     return folder
-
-
-def _version() -> str:
-    try:
-        return metadata.version("codes")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def read_artifact(folder: Path) -> Artifact:

@@ -25,6 +25,7 @@ from codes.storage import existing
 from codes.tuning.changes import STORED
 from codes.tuning.objective import Objective
 from codes.tuning.study import run_study
+from codes.versions import version_of
 from tests.results.test_select import POINTS, trials
 from tests.tuning.studies import RUNNERS, composed
 
@@ -282,6 +283,12 @@ def test_a_study_without_a_result_has_a_page(tmp_path):
     with opened_study([f"storage.path={tmp_path}/study.db", f"output_dir={tmp_path}/MultiONet"]) as kept:
         text = write_report(kept).read_text()
     assert "No result yet: 0 of 2 valid trials." in text and "nowhere.h5 does not exist" in text
+
+
+def test_a_package_that_is_not_installed_has_no_version():
+    """As this one, where a clone is run: the report of a study ended it with a traceback."""
+    assert version_of("codes-of-nobody") == "not installed"
+    assert version_of("optuna") == optuna.__version__
 
 
 def test_each_study_is_reported_in_its_own_folder(tmp_path, monkeypatch, caplog):

@@ -3,7 +3,6 @@
 import platform
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import version
 
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
@@ -25,6 +24,7 @@ from codes.tuning.front import metric_of
 from codes.tuning.ledger import record_of
 from codes.tuning.space import as_override
 from codes.tuning.summary import readable
+from codes.versions import version_of
 
 SHOWN = 20  # best trials in the table
 PACKAGES = ("codes", "torch", "optuna", "hydra-core", "plotly")
@@ -191,7 +191,7 @@ def _causes(trials: Iterable[FrozenTrial]) -> str:
 
 
 def _configuration(findings: Findings) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {version_of(name)}" for name in PACKAGES)
     made = paragraph(f"Page made with {versions}, Python {platform.python_version()}.")
     kept = OmegaConf.masked_copy(findings.kept.config, [str(key) for key in findings.kept.config if key != "storage"])
     return folded("as it was started", OmegaConf.to_yaml(kept)) + made
