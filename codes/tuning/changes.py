@@ -42,6 +42,7 @@ PROPOSING = ("sampler", "slot.population")  # which trials come next, not what t
 BEFORE = {"slot.population": 1, "trainer.gradients": "float32", "timeout": None}
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
 ABSENT = object()
+BEFORE_A_QUOTE = re.compile(r"(\\+)(?='|\Z)")  # backslashes
 WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override
 
 
@@ -174,7 +175,8 @@ def quoted(value: Any) -> str:
     if not isinstance(value, str):
         return as_override(value)
     is_word = WORD.fullmatch(value) and value.lower() not in ("true", "false", "null", "inf", "nan")
-    return value if is_word else "'" + value.replace("'", r"\'") + "'"
+    doubled = BEFORE_A_QUOTE.sub(r"\1\1", value)  # elsewhere Hydra takes them as they are
+    return value if is_word else "'" + doubled.replace("'", r"\'") + "'"
 
 
 def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -> Callable[[str], Class]:

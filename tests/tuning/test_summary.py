@@ -7,11 +7,14 @@ from contextlib import nullcontext
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from codes.metrics import seconds
+from codes.tuning.changes import quoted
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import plan_study
 from codes.tuning.presence import Presence
@@ -34,6 +37,11 @@ TIMES = {0.9996: "1 s", 0.9994e-3: "999 µs", 0.9996e-3: "1 ms", 0.012345: "12.3
 @pytest.mark.parametrize("value", TIMES)
 def test_a_time_has_the_unit_that_it_has_when_rounded(value):
     assert seconds(value, 3) == TIMES[value]
+
+
+@given(st.text("\\'\"a$,=[ ", max_size=6))
+def test_a_quoted_text_is_what_hydra_reads(text):
+    assert OverridesParser.create().parse_override(f"tuning_id={quoted(text)}").value() == text
 
 
 CLAIM = {"coordinator": "host pid 7", "device": "cuda:0", "hardware": "H200", "seed": 42}
