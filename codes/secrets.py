@@ -139,5 +139,8 @@ def _leaves(node: object, key: str = "") -> Iterator[tuple[str, object]]:
 
 def _unquoted(value: str) -> str:
     """Text that Hydra would read: without its quotes, or without the backslashes before special characters."""
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1].replace(f"\\{value[0]}", value[0]) if quoted else ESCAPED.sub(r"\1", value)
+    if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
+        return ESCAPED.sub(r"\1", value)
+    # Inside, backslashes stand for themselves but before a quote, that at the end included.
+    before_a_quote = re.compile(rf"(\\+)({value[0]}|\Z)")
+    return before_a_quote.sub(lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])

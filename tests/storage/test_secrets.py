@@ -163,9 +163,11 @@ def test_all_spellings_are_taken_from_the_command_line(capsys, monkeypatch):
         assert secrets.given() == "a b"
     secrets.take([r"storage.password='it\'s'"])
     assert secrets.given() == "it's"
-    for spelling in (r"storage.password=a\,b\=c\\\ d\e", r"storage.password='a,b=c\ d\e'"):
-        secrets.take([spelling])
-        assert secrets.given() == OverridesParser.create().parse_override(spelling).value() == r"a,b=c\ d\e"
+    several = {r"a\,b\=c\\\ d\e": r"a,b=c\ d\e", r"'a,b=c\ d\e'": r"a,b=c\ d\e", r"'it\\\'s \\'": "it\\'s \\"}
+    for spelling, password in several.items():
+        secrets.take([f"storage.password={spelling}"])
+        assert OverridesParser.create().parse_override(f"storage.password={spelling}").value() == password
+        assert secrets.given() == password
     for spelling, password in (("sesames", "sesames"), ("'", "'"), ("''", "")):  # only two quotes are quotes
         secrets.take([f"storage.password={spelling}"])
         assert secrets.given() == password
