@@ -16,7 +16,9 @@ from codes.schema import TrainConfig
 CHECKPOINT = "checkpoint.safetensors"
 TENSOR = "__tensor__"
 # What may differ between the training that was killed and the one that continues it: none of it is part of the result.
+# Data are known by their fingerprint, wherever they lie.
 FREE = {
+    "dataset.path",
     "dataset.data_dir",
     "dataset.n_parameters",
     "trainer.resume",

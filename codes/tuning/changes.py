@@ -183,8 +183,12 @@ def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -
     """Class of a key that differs, in the light of the others."""
     before, after = conditions(stored), conditions(new)
     objective = any(key.startswith("objective.") for key in differing)
+    content = "dataset.content"  # of a file, by which it is known wherever it lies
+    has_moved = content not in differing and OmegaConf.select(new, content) is not None
 
     def classify(key: str) -> Class:
+        if key == "dataset.path" and has_moved:
+            return Class.HARMLESS
         if _under(key, HARMLESS) or not (_reads(key, stored, before) or _reads(key, new, after)):
             return Class.HARMLESS
         if _under(key, (SECTION,)) or (key in before and key not in after) or after.get(key, False) is None:

@@ -86,7 +86,9 @@ def settle_config(
         if not comparison.counting:
             if comparison.found:
                 emit(f"changed, without an effect on trials: {', '.join(map(str, comparison.found))}")
-            kept = OmegaConf.merge(comparison.stored, OmegaConf.masked_copy(plan.config, "output_dir"))
+            places = OmegaConf.masked_copy(plan.config, "output_dir")
+            data = {"dataset": OmegaConf.masked_copy(plan.config.dataset, "path")}  # the same file, perhaps moved
+            kept = OmegaConf.merge(comparison.stored, places, data)
             assert isinstance(kept, DictConfig)
             kept.trials = plan.config.trials  # what its progress is told against
             return plan, _enter(plan, database, kept)

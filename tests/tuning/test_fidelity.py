@@ -38,6 +38,20 @@ def test_every_difference_has_its_class(kind, tmp_path):
     assert all(any(change.key.startswith(key) for key in keys) for change in found)
 
 
+@pytest.mark.parametrize(("then", "now", "kind"), [("7c", "7c", Class.HARMLESS), ("7c", "9a", Class.BREAKING),
+                                                   ("null", "null", Class.BREAKING)])  # fmt: skip
+def test_a_data_file_may_move_as_long_as_its_content_stays(then, now, kind, tmp_path):
+    stored = composed(tmp_path, "dataset.path=a.h5", f"dataset.content={then}")
+    new = composed(tmp_path, "dataset.path=there/b.h5", f"dataset.content={now}")
+    assert {change.kind for change in changes(stored, new)} == {kind}
+
+
+def test_a_study_whose_data_file_has_moved_goes_on_and_keeps_the_new_place(tmp_path):
+    begin(tmp_path, "dataset.path=a.h5", "dataset.content=7c")
+    settle(composed(tmp_path, "dataset.path=b.h5", "dataset.content=7c", whole_space=True))
+    assert kept_config(study_in(tmp_path), tmp_path).dataset.path == "b.h5", "reports and promotions look there"
+
+
 POLY = "search_space.poly_power"
 
 
