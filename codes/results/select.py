@@ -30,7 +30,7 @@ def select(study: optuna.Study, pick: str | int = AUTO) -> FrozenTrial:
     return choose(study.get_trials(deepcopy=False), read_objective(config), pick)
 
 
-def choose(trials: Iterable[FrozenTrial], objective: Objective, pick: str | int = AUTO) -> FrozenTrial:
+def choose(trials: Sequence[FrozenTrial], objective: Objective, pick: str | int = AUTO) -> FrozenTrial:
     """The complete trial that ``pick`` stands for.
 
     ================================  =========================================================================
@@ -78,7 +78,7 @@ def knee_stability(
     return {number: count / had[number] for number, count in sorted(chosen.items(), key=lambda item: -item[1])}
 
 
-def _numbered(trials: Iterable[FrozenTrial], number: int) -> FrozenTrial:
+def _numbered(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
     trial = next((trial for trial in trials if trial.number == number), None)
     if trial is None:
         raise UserError(f"pick: there is no trial {number}")
