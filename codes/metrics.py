@@ -41,8 +41,13 @@ def unit_of(name: str, log10_transform: bool) -> str:
 
 
 def with_unit(name: str, value: float) -> str:
-    """``value`` of the metric ``name`` to four digits, a time with its unit: ``0.0513``, ``330.5 µs``."""
-    return seconds(value, 4) if METRICS[name].unit == "s" else f"{value:.4g}"
+    """``value`` of the metric ``name`` to four digits, a time with its unit, a count in full.
+
+    ``0.0513``, ``330.5 µs``, ``71,259``.
+    """
+    if METRICS[name].unit == "s":
+        return seconds(value, 4)
+    return f"{value:.4g}" if METRICS[name].unit else f"{value:,.0f}"
 
 
 def seconds(value: float, digits: int) -> str:

@@ -229,7 +229,7 @@ def _results(best: Sequence[FrozenTrial], chosen: FrozenTrial, objective: Object
     rows = [
         (
             str(trial.number),
-            *(f"{value:.4g}" for value in trial.values),
+            *map(with_unit, objective.metrics, trial.values),
             f"{record_of(trial).get('duration', 0):.1f} s",
             "knee" if trial is chosen and not objective.is_single else "",
         )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -20,6 +21,7 @@ from codes.results.report.history import busy_seconds, history
 from codes.results.report.parameters import importances, slices
 from codes.results.report.study import in_words
 from codes.results.report.style import axis
+from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
 from codes.storage import existing
 from codes.tuning.changes import STORED
@@ -343,3 +345,21 @@ def test_time_does_not_run_back_where_the_clock_was_set_back():
         trials.append(trial)
     clock = busy_seconds(trials, begin)
     assert [clock(begin + datetime.timedelta(minutes=number)) / 60 for number in (-40, 4, 6, 10)] == [9, 13, 13, 15]
+
+
+def test_a_trial_that_was_closed_the_next_morning_has_not_run_all_night():
+    begin = datetime.datetime(2026, 1, 1, 20)
+    closed = {"outcome": "crashed", "record": {"duration": 0.0}}  # a night after its coordinator was killed
+    spans = [(0, 10, {"outcome": "complete"}), (10, 720, closed), (720, 730, {"outcome": "complete"})]
+    trials = []
+    for number, (*minutes, attributes) in enumerate(spans):
+        state = optuna.trial.TrialState.COMPLETE if attributes is not closed else optuna.trial.TrialState.FAIL
+        value = None if attributes is closed else 1.0
+        trial = optuna.trial.create_trial(state=state, value=value, user_attrs=attributes)
+        trial.number = number
+        trial.datetime_start, trial.datetime_complete = (begin + datetime.timedelta(minutes=one) for one in minutes)
+        trials.append(trial)
+    assert busy_seconds(trials, begin)(begin + datetime.timedelta(minutes=730)) / 60 == 20
+    bars = timeline(SimpleNamespace(trials=trials, read=begin)).figure.data
+    longest = max(length for bar in bars for length in bar.x)
+    assert longest == 10 * 60 * 1000

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from codes.metrics import seconds
+from codes.metrics import seconds, with_unit
 from codes.tuning.changes import quoted
 from codes.tuning.ledger import Ledger
 from codes.tuning.plan import plan_study
@@ -83,9 +83,9 @@ def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
     lines = [line.split() for line in closing(ledger, plan).splitlines()]
     start = lines.index(["Pareto", "front", "of", "3", "trials"])
     assert lines[start + 2 : start + 6] == [
-        ["0", "0.01", "1", "3600.0", "s"],
-        ["1", "0.02", "0.02", "1800.0", "s", "knee"],
-        ["2", "1", "0.01", "900.0", "s"],
+        ["0", "0.01", "1", "s", "3600.0", "s"],
+        ["1", "0.02", "20", "ms", "1800.0", "s", "knee"],
+        ["2", "1", "10", "ms", "900.0", "s"],
         [],
     ]
     assert lines[start + 6 : start + 8] == [["trial", "1"], ["learning_rate", "0.0002"]]
@@ -94,6 +94,10 @@ def test_a_front_has_its_knee_and_nothing_that_was_stopped(dual):
 def test_the_row_of_a_multirun_has_the_knee_and_the_size_of_its_front(dual):
     plan, ledger = dual
     assert study_row(ledger, plan)["best on test"] == "lae99 0.02, inference_time 20 ms, knee of 3"
+
+
+def test_a_number_of_parameters_is_written_in_full():
+    assert with_unit("n_parameters", 71259.0) == "71,259"
 
 
 def test_where_the_time_went(dual):

@@ -20,6 +20,7 @@ from codes.tuning.outcomes import VALID, Outcome
 from codes.tuning.space import Space
 
 RUNNING, WAITING = "running", "waiting"  # of trials without an outcome
+Span = tuple[datetime.datetime, datetime.datetime]
 COST = "inference_time"  # what is set against an accuracy where nothing else is optimised
 
 
@@ -120,6 +121,18 @@ def ended_as(trial: FrozenTrial) -> str:
     """Outcome of ``trial``, or what it is doing."""
     outcome = outcome_of(trial)
     return outcome.value if outcome else trial.state.name.lower()
+
+
+def span_of(trial: FrozenTrial, now: datetime.datetime) -> Span:
+    """When ``trial`` started and ended; ``now`` where that is yet to come.
+
+    When a dead coordinator's trial ended nobody knows: it was closed by the next launch, perhaps the next morning. For
+    pictures it ended when it began, as one does during which the system's clock stepped back.
+    """
+    start = trial.datetime_start or now
+    if ended_as(trial) == Outcome.CRASHED.value and not record_of(trial).get("duration"):
+        return start, start
+    return start, max(start, trial.datetime_complete or now)
 
 
 def metrics_of(trial: FrozenTrial) -> dict[str, float]:

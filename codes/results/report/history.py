@@ -10,7 +10,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from optuna.visualization import plot_hypervolume_history, plot_intermediate_values, plot_optimization_history
 
-from codes.results.report.findings import Findings, ended_as
+from codes.results.report.findings import Findings, Span, ended_as, span_of
 from codes.results.report.style import COLOURS, Picture, axis, counted
 from codes.results.report.view import curves_view, view
 from codes.tuning.front import logarithmic_losses
@@ -81,17 +81,13 @@ def _progress(findings: Findings, trials: Sequence[FrozenTrial]) -> go.Figure:
 
 
 def busy_seconds(trials: Iterable[FrozenTrial], now: datetime.datetime) -> Callable[[datetime.datetime], float]:
-    """A clock that stands still while no trial runs: seconds that it had counted at a time.
-
-    A trial during which the system's clock stepped back ends, for this one, when it began.
-    """
-    spans: list[tuple[datetime.datetime, datetime.datetime]] = []
-    started = (trial for trial in trials if trial.datetime_start is not None)
-    for start, end in sorted((trial.datetime_start or now, trial.datetime_complete or now) for trial in started):
+    """A clock that stands still while no trial runs: seconds that it had counted at a time."""
+    spans: list[Span] = []
+    for start, end in sorted(span_of(trial, now) for trial in trials if trial.datetime_start is not None):
         if spans and start <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(end, spans[-1][1])
         else:
-            spans.append((start, max(start, end)))
+            spans.append((start, end))
 
     def clock(moment: datetime.datetime) -> float:
         return sum((min(moment, end) - start).total_seconds() for start, end in spans if start < moment)

@@ -114,7 +114,7 @@ def _found(findings: Findings) -> str:
         for trial in findings.best[:SHOWN]
     ]
     shown = f"{title}: {min(SHOWN, len(findings.best))} of {len(findings.best)}"
-    parts = [subheading(shown), table(("trial", *map(findings.label, names), "duration"), rows, numbers=True)]
+    parts = [subheading(shown), table(("trial", *names, "duration"), rows, numbers=True)]
     if not objective.is_single:
         parts.append(paragraph(_stability(findings, chosen)))
     parts += [subheading(f"trial {chosen.number}"), _scores(findings)]

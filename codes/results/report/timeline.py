@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
-from codes.results.report.findings import Findings, ended_as
+from codes.results.report.findings import Findings, Span, ended_as, span_of
 from codes.results.report.style import COLOURS, Picture, counted
 from codes.tuning.ledger import record_of
 
 SHORTEST = 0.002  # of the whole time: a bar that can still be seen
-Span = tuple[datetime.datetime, datetime.datetime]
 
 
 def timeline(findings: Findings) -> Picture:
@@ -21,7 +20,7 @@ def timeline(findings: Findings) -> Picture:
     if not started:
         return Picture("time line of the slots", "No trial has started yet.")
     lanes = slot_lanes(started, findings.read)
-    spans = [_span(trial, findings.read) for trial in started]
+    spans = [span_of(trial, findings.read) for trial in started]
     shortest = SHORTEST * (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
     figure = go.Figure()
     for outcome in COLOURS:
@@ -42,7 +41,10 @@ def timeline(findings: Findings) -> Picture:
     figure.update_layout(barmode="overlay", showlegend=True, margin_l=10)
     figure.update_xaxes(type="date", title="local time")
     figure.update_yaxes(categoryorder="array", categoryarray=rows, automargin=True)
-    text = f"{len(rows)} slots, {counted(map(ended_as, started))}. Very short trials are drawn longer than they were."
+    text = (
+        f"{len(rows)} slots, {counted(map(ended_as, started))}. Very short trials are drawn longer than they were; one "
+        "whose coordinator died, only as its start."
+    )
     return Picture("time line of the slots", text, figure, height=150 + 32 * len(rows))
 
 
@@ -53,8 +55,8 @@ def slot_lanes(trials: Sequence[FrozenTrial], now: datetime.datetime) -> dict[in
     """
     ends: dict[str, list[datetime.datetime]] = {}
     placed: dict[int, tuple[str, int]] = {}
-    for trial in sorted(trials, key=lambda trial: _span(trial, now)):
-        start, end = _span(trial, now)
+    for trial in sorted(trials, key=lambda trial: span_of(trial, now)):
+        start, end = span_of(trial, now)
         slots = ends.setdefault(_where(trial), [])
         free = next((index for index, until in enumerate(slots) if until <= start), len(slots))
         slots[free : free + 1] = [end]
@@ -71,11 +73,6 @@ def _where(trial: FrozenTrial) -> str:
         return "unknown"
     host, process, *_ = [*str(record.get("coordinator", "")).split(":"), ""]
     return html.escape(f"{host}:{process} {record['device']}")
-
-
-def _span(trial: FrozenTrial, now: datetime.datetime) -> Span:
-    start = trial.datetime_start or now
-    return start, max(start, trial.datetime_complete or now)
 
 
 def _seconds(span: Span) -> float:
