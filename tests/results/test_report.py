@@ -284,7 +284,7 @@ def test_a_study_without_a_result_has_a_page(tmp_path):
         run_study(run, RUNNERS + "misconfigured")
     with opened_study([f"storage.path={tmp_path}/study.db", f"output_dir={tmp_path}/MultiONet"]) as kept:
         text = write_report(kept).read_text()
-    assert "No result yet: 0 of 2 valid trials." in text and "nowhere.h5 does not exist" in text
+    assert "No result yet: 0 of 2 valid trials, 1 failed." in text and "nowhere.h5 does not exist" in text
 
 
 def test_a_package_that_is_not_installed_has_no_version():

@@ -14,7 +14,7 @@ from codes.results.report.findings import COST, Findings, ended_as, metrics_of
 from codes.results.report.history import curves, history
 from codes.results.report.page import Gallery, folded, link, page, paragraph, subheading, table
 from codes.results.report.parameters import importances, slices
-from codes.results.report.style import COLOURS
+from codes.results.report.style import COLOURS, counted
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
 from codes.results.scores import worst_quantities
@@ -64,7 +64,8 @@ def in_words(findings: Findings) -> str:
     progress = f"{findings.valid} of {findings.target} valid trials"
     chosen = findings.chosen
     if chosen is None:
-        return f"No result yet: {progress}."
+        ended = counted(map(ended_as, findings.trials))
+        return f"No result yet: {progress}{ended and ', '}{ended}."
     objective = findings.kept.objective
     known = {**metrics_of(chosen), **dict(zip(objective.metrics, chosen.values, strict=True))}
     first, *others = dict.fromkeys([*objective.metrics, *(name for name in findings.axes if name in known)])
