@@ -1,5 +1,6 @@
 """A dataset as a surrogate sees it: normalised float32 tensors on one device."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from codes.data.scaling import Scaling
 from codes.data.transform import Transform
 from codes.errors import UserError
 from codes.schema import DatasetConfig, DataSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,8 @@ def _check_positive(dataset: Dataset, config: DatasetConfig) -> None:
     for name, split in dataset.splits():
         if config.log10_transform and config.tolerance is None:
             _refuse_non_positive(dataset, name, split.trajectories, "dataset.log10_transform=false", floored=True)
+        elif config.log10_transform and config.tolerance is not None:
+            _warn_of_negative(dataset, name, split.trajectories, config.tolerance)
         if config.log10_transform_params and split.parameters is not None:
             _refuse_non_positive(dataset, f"{name}_params", split.parameters, "dataset.log10_transform_params=false")
 
@@ -93,6 +98,24 @@ def _refuse_non_positive(
         where = locate_value(key, index, dataset.labels, dataset.parameter_labels)
         floor = _floor_below(dataset.train.trajectories) if floored else ""
         raise UserError(f"{dataset.path}: {where} is {values[index]:g}, which has no logarithm; set {floor}{advice}")
+
+
+def _warn_of_negative(dataset: Dataset, key: str, values: NDArray[Any], floor: float) -> None:
+    """Log a warning for negative values, larger than the floor that replaces them: rounding has not made these."""
+    number = np.zeros(values.shape[-1], np.int64)
+    for rows in chunks(values):
+        number += (values[rows] < np.float64(-floor)).sum((0, 1))  # in float32 the floor may be 0
+    if not number.any():
+        return
+    least = values.min()
+    index = first_index(values, lambda piece: piece == least)
+    assert index is not None
+    each = ", ".join(f"{count} of {name}" for count, name in zip(number, dataset.labels, strict=True) if count)
+    log.warning(
+        f"{dataset.path}: '{key}' has negative values beyond the floor dataset.tolerance={floor:g}, which takes their "
+        f"place: {each}, the least of them "
+        f"{locate_value(key, index, dataset.labels, dataset.parameter_labels)} = {least:g}; check the data"
+    )
 
 
 def _floor_below(values: NDArray[Any]) -> str:

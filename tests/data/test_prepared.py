@@ -49,6 +49,18 @@ def test_tensors_are_the_transformed_splits(dataset):
     assert data.train.p.abs().amax(0).tolist() == pytest.approx([1, 1])
 
 
+def test_a_floor_tells_of_values_that_are_no_rounding(dataset, caplog):
+    dataset.train.trajectories[3, 1, 2], dataset.train.trajectories[4, 2, 2] = -1, -3
+    dataset.train.trajectories[5, 3, 0] = -2
+    dataset.test.trajectories[0, 0, 0] = 0
+    dataset.val.trajectories[0, 0, :] = -1e-13
+    prepare(dataset, settings(tolerance=1e-12))
+    assert caplog.messages == [
+        f"{dataset.path}: 'train' has negative values beyond the floor dataset.tolerance=1e-12, which takes their "
+        "place: 1 of H, 2 of e-, the least of them train[4, 2, 2] (e-) = -3; check the data"
+    ]
+
+
 def test_overwriting_gives_the_same_numbers_without_a_copy(dataset):
     before = dataset.train.trajectories.copy()
     data = prepare(dataset, settings())
