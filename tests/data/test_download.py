@@ -128,6 +128,15 @@ def test_connection_that_is_always_cut_leaves_nothing_usable(server, folder):
     assert get(server, folder).read_bytes() == server.content, "a server without ranges sends all of it again"
 
 
+def test_a_transfer_that_was_whole_when_its_process_was_killed_is_not_asked_for_again(server, folder, tmp_path):
+    server.faults = [-1]
+    with pytest.raises(UserError):
+        get(server, folder, attempts=1)
+    (folder / "gas.h5.part").write_bytes(server.content)
+    assert get(server, folder).read_bytes() == server.content
+    assert len(server.ranges) == 1 and not list(folder.glob("*.part*"))
+
+
 @pytest.mark.parametrize("n", [100, 5], ids=["same length", "shorter than what is there"])
 def test_file_changed_on_the_server_starts_over(server, folder, tmp_path, n):
     server.faults = [-len(server.content) // 2]
