@@ -241,7 +241,10 @@ class Coordinator:
         """Close ``trial``; stop where too many are invalid. Of those that its worker took with it one ``is_new``."""
         kept = replace(verdict, traceback=self._write_traceback(trial.number, verdict.traceback))
         if not self.ledger.settle(trial, kept, self.plan.objective.told(verdict, self.plan.config.loss_cap)):
-            self.screen.note(f"trial {trial.number} had been closed by another coordinator; its result is dropped")
+            self.screen.dropped(slot, trial.number)
+            with self.change:
+                self.settled += 1
+                self.change.notify_all()
             return
         self.screen.looked(self.ledger.trials())
         self.screen.finished(slot, trial.number, verdict)

@@ -110,16 +110,18 @@ class Screen:
     def finished(self, slot: int, number: int, verdict: Verdict) -> None:
         """Trial ``number`` in ``slot`` has ended, which those that were looked at last include."""
         with self.lock:
-            shown = self.slots[slot]
-            shown.numbers = [other for other in shown.numbers if other != number]
-            if not shown.numbers:
-                self.slots[slot] = Slot(shown.device, "waiting")
-            self.pace.finished(slot, verdict.outcome in VALID)
+            self._free(slot, number, verdict.outcome in VALID)
             line = self._finished_line(number, verdict, self.slots[slot].device)
         if self.bars is None:
             emit(line)
         else:
             log.info(line)
+
+    def dropped(self, slot: int, number: int) -> None:
+        """Trial ``number`` in ``slot`` has ended, and counts as another coordinator had closed it before."""
+        with self.lock:
+            self._free(slot, number, False)
+        self.note(f"trial {number} had been closed by another coordinator; its result is dropped")
 
     def looked(self, trials: Sequence[FrozenTrial], elsewhere: int | None = None) -> None:
         """What the storage has: trials of all coordinators; and how many slots the others have, where that is known."""
@@ -168,6 +170,13 @@ class Screen:
                 if slot.numbers:
                     parts.append(f"{slot.progress()} {self._value(slot)}")
             return "; ".join(" ".join(part.split()) for part in parts)
+
+    def _free(self, slot: int, number: int, valid: bool) -> None:
+        shown = self.slots[slot]
+        shown.numbers = [other for other in shown.numbers if other != number]
+        if not shown.numbers:
+            self.slots[slot] = Slot(shown.device, "waiting")
+        self.pace.finished(slot, valid)
 
     def _keep_drawing(self, interval: float) -> None:
         while not self.closed.wait(interval):

@@ -12,16 +12,23 @@ import subprocess
 import sys
 import termios
 import threading
+from contextlib import nullcontext
 
+import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from codes.console import AboveBars
+from codes.tuning.coordinator import Coordinator
+from codes.tuning.ledger import Ledger
 from codes.tuning.objective import Objective
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.pace import Pace, as_time
+from codes.tuning.plan import plan_study
+from codes.tuning.presence import Presence
 from codes.tuning.screen import Screen, emit
-from tests.tuning.studies import ROOT, RUNNERS, hold, release, until
+from codes.tuning.worker import Settings
+from tests.tuning.studies import ROOT, RUNNERS, composed, hold, release, until
 
 ACCURACY, DUAL = Objective(("lae99",), 100), Objective(("lae99", "inference_time"), 100)
 
@@ -319,3 +326,17 @@ def test_a_study_in_a_terminal_is_interrupted_and_goes_on(tmp_path):
     assert not [row for row in rows if "epoch" in row and "|" in row]
     assert not [row for row in rows if "Trial" in row or row.startswith("[")]  # Optuna's
     assert "stopped with 0 of 5 valid trials; go on with" in rows and "best trials" in rows
+
+
+def test_a_slot_whose_trial_another_coordinator_closed_is_free(tmp_path):
+    plan = plan_study(composed(tmp_path))
+    study = optuna.create_study()
+    ledger = Ledger(study, 5, Presence(study), nullcontext)
+    screen = Screen(ACCURACY, 5, (), plan.devices)
+    coordinator = Coordinator(ledger, plan, [Settings("cpu", 1, "", None, tmp_path / "log", 60.0)], screen)
+    trial = ledger.claim("cpu", "cpu", 42)
+    screen.started(0, [trial.number], 100)
+    study.tell(trial.number, state=TrialState.FAIL)
+    coordinator._settle(trial, complete(lae99=1.0), 0, is_new=True)
+    screen.close()
+    assert screen.slots[0].progress() == "waiting" and coordinator.settled == 1 and screen.valid == 0
