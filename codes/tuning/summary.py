@@ -30,6 +30,7 @@ from codes.tuning.space import as_override
 from codes.tuning.tables import table
 
 SHOWN, SHOWN_FRONT = 5, 20  # best trials of a single objective, trials of a Pareto front
+LEAST_TIMEOUT = 60  # seconds, in which a worker certainly starts
 KEPT: tuple[str, ...] = ("duration", "device", "seed", "reason", "epoch", "projected", "peak_memory", "together")
 KEPT += ("hardware", "coordinator")
 
@@ -98,7 +99,17 @@ def closing(ledger: Ledger, plan: Plan) -> str:
         number = plan.config.keep_models
         which = "" if number is None else f" of the {number} best" if plan.objective.is_single else " of the front"
         facts["models"] = str(plan.folder / "models" / "<trial>") + which
+    elif ended := counts(trials):
+        parts.append(_without_result(trials, max(ended, key=lambda outcome: ended[outcome])))
     return "\n" + "\n\n".join([*parts, _aligned(facts)])
+
+
+def _without_result(trials: Sequence[FrozenTrial], outcome: Outcome) -> str:
+    """How most trials of a study without a complete one have ended, and why the first of these did."""
+    alike = [trial for trial in trials if outcome_of(trial) is outcome]
+    which = f"{len(alike)} of {len(trials)} {outcome.value}"
+    reason = record_of(alike[0]).get("reason") or "without a reason"
+    return f"no trial is complete; {which}, the first of them trial {alike[0].number} ({reason})"
 
 
 def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
@@ -120,11 +131,19 @@ def study_row(ledger: Ledger, plan: Plan) -> dict[str, str]:
 
 def next_commands(ledger: Ledger, plan: Plan, overrides: Sequence[str]) -> str:
     """What to type next, ready to be copied."""
-    if ledger.is_full():
-        lines = ["\nmore trials of this study", resume_command(overrides, 2 * ledger.valid())]
+    trials, timeout = ledger.trials(), plan.config.timeout
+    best = best_trials(trials, plan.objective)
+    if ledger.is_full() and not best:
+        lines = ["\nmore trials alone are not likely to help; change the configuration or the search space"]
+        lines += ["(on_config_change=overwrite starts the study anew with it)"]
+    elif ledger.is_full():
+        lines = ["\nmore trials of this study", resume_command(overrides, trials=2 * ledger.valid())]
+    elif timeout is not None and all(record_of(trial).get("coordinator") != ledger.presence.name for trial in trials):
+        lines = [f"\nno trial could start within timeout={timeout:g}; give it more"]
+        lines += [resume_command(overrides, timeout=max(LEAST_TIMEOUT, 2 * timeout))]
     else:
         lines = ["\nthe trials that are left", resume_command(overrides)]
-    if best_trials(ledger.trials(), plan.objective) and plan.config.fine is None:
+    if best and plan.config.fine is None:
         lines += [f"refine around {'the best trial' if plan.objective.is_single else 'the knee of the front'}"]
         lines += [fine_command(plan, overrides)]
     return "\n".join(lines)
@@ -147,11 +166,10 @@ def fine_command(plan: Plan, overrides: Sequence[str]) -> str:
     return arguments.command_line("tune.py", [*kept, "search_space=fine", *other])
 
 
-def resume_command(overrides: Sequence[str], trials: int | None = None) -> str:
-    """The same study again, with another budget if one is given; nothing that is typed again is to overwrite it."""
-    overrides = [text for text in overrides if text != "on_config_change=overwrite"]
-    if trials is not None:
-        overrides = [*(text for text in overrides if _key(text) != "trials"), f"trials={trials}"]
+def resume_command(overrides: Sequence[str], **budget: float) -> str:
+    """The same study again, with another ``budget`` if one is given; nothing that is typed again is to overwrite it."""
+    kept = [text for text in overrides if text != "on_config_change=overwrite" and _key(text) not in budget]
+    overrides = [*kept, *(f"{key}={value}" for key, value in budget.items())]
     return arguments.command_line("tune.py", overrides)
 
 

@@ -56,9 +56,11 @@ def test_after_its_timeout_a_study_starts_no_trial_and_goes_on_later(tmp_path, c
     assert outcomes(tmp_path) == {"complete": number + 1}
 
 
-def test_a_timeout_that_is_over_at_once_is_no_error(tmp_path, capsys):
-    assert run(tmp_path, "quadratic", "timeout=0.001").trials == []
-    assert "0 of 5 are valid" in capsys.readouterr().out
+def test_a_timeout_in_which_no_trial_could_start_is_no_error_but_told(tmp_path, capsys):
+    assert run(tmp_path, "quadratic", "timeout=0.001", overrides=["trials=5", "timeout=0.001"]).trials == []
+    shown = capsys.readouterr().out
+    assert "0 of 5 are valid" in shown
+    assert "no trial could start within timeout=0.001; give it more" in shown and "timeout=60" in shown
 
 
 def test_a_full_disk_stops_at_once(tmp_path):

@@ -134,6 +134,20 @@ def test_without_a_result_there_is_none_to_show(dual):
     assert "refine around the knee of the front" in next_commands(ledger, plan, [])
 
 
+def test_a_study_whose_trials_all_diverged_names_the_cause_and_suggests_no_more_of_them(dual):
+    plan, ledger = dual
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    reasons = ["the loss is nan in epoch 3", "the loss is inf in epoch 7"]
+    study.add_trials([ended("time_pruned", 9), *(ended("diverged", 0.2, reason=reason) for reason in reasons)])
+    lost = Ledger(study, 2, ledger.presence, nullcontext)
+    assert "no trial is complete; 2 of 3 diverged, the first of them trial 1 (the loss is nan in epoch 3)" in closing(
+        lost, plan
+    )
+    text = next_commands(lost, plan, ["seed=7"])
+    assert "trials=" not in text and "on_config_change=overwrite" in text
+    assert "no trial is complete" not in closing(ledger, plan)
+
+
 def test_what_overwrote_a_study_is_not_suggested_again(dual):
     plan, ledger = dual
     text = next_commands(ledger, plan, ["seed=7", "on_config_change=overwrite"])
@@ -207,7 +221,7 @@ def test_what_stays_is_typed_so_that_hydra_reads_it():
 
 def test_the_command_to_go_on_replaces_the_budget_and_stays_narrow():
     overrides = ["surrogate=MultiONet", "trials=20", *(f"surrogate.key_{number}=0.123456789" for number in range(9))]
-    command = resume_command(overrides, 40)
+    command = resume_command(overrides, trials=40)
     assert "trials=20" not in command and command.endswith("trials=40")
     assert max(len(line) for line in command.splitlines()) < 100
     assert command.replace("\\\n", "").split()[:3] == ["python", "tune.py", "surrogate=MultiONet"]
