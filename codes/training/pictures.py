@@ -14,6 +14,8 @@ from codes.training.progress import TrainResult
 
 TRAJECTORIES = 3
 QUANTITIES = 10  # as many as there are colours
+# Of errors, by the metric: none that a quantity has.
+COLOURS = {"train_loss": "black", "lae99": "saddlebrown", "mlae": "darkgrey"}
 SPAN = 100  # of positive times: beyond it their axis is logarithmic
 
 
@@ -43,7 +45,8 @@ def _add_history(figure: go.Figure, history: list[dict[str, float]], unit: str) 
     names = {"train_loss": "training loss", "lae99": f"test LAE99 [{unit}]", "mlae": f"test mean LAE [{unit}]"}
     for name, label in names.items():
         values = [row[name] for row in history]
-        figure.add_trace(go.Scatter(x=epochs, y=values, name=label, mode="lines+markers"), row=1, col=1)
+        line = {"color": COLOURS[name]}
+        figure.add_trace(go.Scatter(x=epochs, y=values, name=label, mode="lines+markers", line=line), row=1, col=1)
     figure.update_xaxes(title="epoch", row=1, col=1)
     figure.update_yaxes(type="log", row=1, col=1)
 
@@ -78,7 +81,8 @@ def _add_quantities(figure: go.Figure, row: int, by_quantity: ByQuantity, unit: 
     worst_first = ranked(by_quantity["lae99"])
     for name, label in (("lae99", "LAE99"), ("mlae", "mean LAE")):
         values = [by_quantity[name][quantity] for quantity in worst_first]
-        bars = go.Bar(x=list(worst_first), y=values, name=f"val {label} [{unit}], by quantity", marker_line_width=0)
+        marker = {"color": COLOURS[name], "line_width": 0}
+        bars = go.Bar(x=list(worst_first), y=values, name=f"val {label} [{unit}], by quantity", marker=marker)
         figure.add_trace(bars, row=row, col=1)
     figure.update_xaxes(type="category", row=row, col=1)
     figure.update_yaxes(title=unit, row=row, col=1)

@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import yaml
 
@@ -62,6 +63,19 @@ def test_the_picture_needs_no_network_and_is_small(trained, tmp_path):
     assert not re.search(r"<(script|link)[^>]*\s(src|href)=", text)
     for expected in ("training loss", f"test LAE99 [{data.transform.unit}]", "test trajectory 2"):
         assert expected in text
+
+
+def test_no_error_has_the_colour_of_a_quantity(trained, tmp_path, monkeypatch):
+    result, data = trained
+    drawn = []
+    monkeypatch.setattr(go.Figure, "to_html", lambda figure, **_: drawn.append(figure) or "")
+    write_picture(tmp_path / "training.html", result, data, by_quantity(result, data))
+    bars, lines = (list(drawn[0].select_traces({"type": kind})) for kind in ("bar", "scatter"))
+    curves = {trace.name: trace.line.color for trace in lines if trace.legendgroup is None}
+    quantities = {trace.line.color for trace in lines if trace.legendgroup is not None}
+    assert len(quantities) == len(data.labels) and len(set(curves.values())) == len(curves) == 3
+    assert None not in curves.values() and quantities.isdisjoint(curves.values())
+    assert [bar.marker.color for bar in bars] == list(curves.values())[1:]
 
 
 @pytest.mark.parametrize(("first", "kind"), [(0.0, ""), (1e-5, ',"type":"log"')])
