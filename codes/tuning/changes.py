@@ -41,6 +41,7 @@ PROPOSING = ("sampler", "slot.population")  # which trials come next, not what t
 # What a study did whose configuration does not have the key yet.
 BEFORE = {"slot.population": 1, "trainer.gradients": "float32", "timeout": None}
 UNTYPED = (SECTION, "sampler", "pruner")  # sections whose keys are free, so that one can be taken away
+CONTENT = "dataset.content"  # SHA-256 of a file, by which it is known wherever it lies
 ABSENT = object()
 BEFORE_A_QUOTE = re.compile(r"(\\+)(?='|\Z)")  # backslashes
 WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a string that needs no quotes in an override
@@ -66,7 +67,7 @@ class Change:
     @property
     def row(self) -> tuple[str, str, str, str]:
         """Cells of the diff."""
-        return self.key, _shown(self.stored), _shown(self.new), self.kind.value
+        return self.key, self._shown(self.stored), self._shown(self.new), self.kind.value
 
     @property
     def affects_trials(self) -> bool:
@@ -74,7 +75,17 @@ class Change:
         return self.kind is Class.COMPATIBLE and not _under(self.key, PROPOSING)
 
     def __str__(self) -> str:
-        return f"{self.key} {_shown(self.stored)} -> {_shown(self.new)}"
+        return f"{self.key} {self._shown(self.stored)} -> {self._shown(self.new)}"
+
+    @property
+    def replaces_the_data(self) -> bool:
+        """Whether the data file has another content than the one that the study was started with."""
+        return self.key == CONTENT and isinstance(self.stored, str) and isinstance(self.new, str)
+
+    def _shown(self, value: Any) -> str:
+        if self.key == CONTENT and isinstance(value, str):
+            return f"SHA-256 {value[:12]}..."
+        return "-" if value is ABSENT else as_override(value)
 
 
 def keep_config(study: optuna.Study, config: DictConfig, folder: Path) -> None:
@@ -131,8 +142,10 @@ def changes(stored: DictConfig, new: DictConfig) -> list[Change]:
 
 
 def diff(found: Sequence[Change]) -> str:
-    """``found`` as a table."""
-    return table(("key", "stored", "new", "class"), [change.row for change in found])
+    """``found`` as a table, and in words what a checksum does not say."""
+    rows = table(("key", "stored", "new", "class"), [change.row for change in found])
+    replaced = "\n\nthe data file has another content than the one that the study was started with"
+    return rows + (replaced if any(change.replaces_the_data for change in found) else "")
 
 
 def with_stored(config: DictConfig, found: Sequence[Change]) -> DictConfig:
@@ -183,8 +196,7 @@ def _classifier(stored: DictConfig, new: DictConfig, differing: Sequence[str]) -
     """Class of a key that differs, in the light of the others."""
     before, after = conditions(stored), conditions(new)
     objective = any(key.startswith("objective.") for key in differing)
-    content = "dataset.content"  # of a file, by which it is known wherever it lies
-    has_moved = content not in differing and OmegaConf.select(new, content) is not None
+    has_moved = CONTENT not in differing and OmegaConf.select(new, CONTENT) is not None
 
     def classify(key: str) -> Class:
         if key == "dataset.path" and has_moved:
@@ -264,7 +276,3 @@ def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
         tree.pop(leaf, None)
     else:
         tree[leaf] = value
-
-
-def _shown(value: Any) -> str:
-    return "-" if value is ABSENT else as_override(value)

@@ -46,6 +46,17 @@ def test_a_data_file_may_move_as_long_as_its_content_stays(then, now, kind, tmp_
     assert {change.kind for change in changes(stored, new)} == {kind}
 
 
+def test_a_file_with_another_content_is_told_in_words(tmp_path):
+    then, now = 8 * "0123abcd", 8 * "4567cdef"
+    begin(tmp_path, "dataset=hdf5", "dataset.path=a.h5", f"dataset.content='{then}'")
+    changed = composed(tmp_path, "dataset=hdf5", "dataset.path=a.h5", f"dataset.content='{now}'", whole_space=True)
+    with pytest.raises(ConfigChanged) as raised:
+        settle(changed)
+    told = str(raised.value)
+    assert "the data file has another content than the one that the study was started with" in told
+    assert then not in told and now not in told and all(f"SHA-256 {each[:12]}... " in told for each in (then, now))
+
+
 def test_a_study_whose_data_file_has_moved_goes_on_and_keeps_the_new_place(tmp_path):
     begin(tmp_path, "dataset.path=a.h5", "dataset.content=7c")
     settle(composed(tmp_path, "dataset.path=b.h5", "dataset.content=7c", whole_space=True))
