@@ -19,10 +19,11 @@ from codes.results.report.comparison import comparison_page, costs
 from codes.results.report.findings import read
 from codes.results.report.history import busy_seconds, history
 from codes.results.report.parameters import importances, slices
-from codes.results.report.study import in_words
+from codes.results.report.study import in_words, study_page
 from codes.results.report.style import axis
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
+from codes.results.select import knee_stability
 from codes.storage import existing
 from codes.tuning.changes import STORED
 from codes.tuning.objective import Objective
@@ -112,13 +113,20 @@ def test_what_was_found_in_words(studies):
     best = min(trial.values[0] for trial in findings.complete)
     assert re.match(
         rf"MultiONet reaches lae99 {best:.3g} dex on test \(not scored on val\) at inference_time 1 s "
-        r"for the test split: best trial \d+, 14 of 14 valid",
+        r"for the test split: best trial \d+, 14 of 14 valid trials\. No score on val: .*config\.yaml .*\.$",
         in_words(findings),
     )
 
 
 def test_a_knee_is_named_as_a_trial(dual):
     assert f": trial {dual.chosen.number}, the knee of the front, 40 of 40 valid trials." in in_words(dual)
+
+
+def test_the_stability_of_a_knee_is_told_of_each_trial_by_itself(dual):
+    told = [
+        f"trial {number} in {share:.0%}" for number, share in knee_stability(dual.trials, dual.kept.objective).items()
+    ]
+    assert f"is the knee: {', '.join(told[:3])}. Each share is of the draws that have this trial" in study_page(dual)
 
 
 @pytest.mark.parametrize(("seconds", "unit"), [(40, "seconds"), (100, "minutes"), (9000, "hours")])

@@ -62,11 +62,16 @@ class Findings:
 
     @cached_property
     def held_out(self) -> dict[str, float]:
-        """Accuracy of ``chosen`` on ``val`` by metric; empty where it cannot be told, which its page explains."""
+        """Accuracy of ``chosen`` on ``val`` by metric; empty where it is ``unscored``."""
+        return {} if self.unscored else self.both_scores["val"]
+
+    @cached_property
+    def unscored(self) -> str:
+        """Why ``chosen`` has no score on ``val``; empty where it has one."""
         try:
-            return self.both_scores["val"]
-        except (UserError, StopTraining):
-            return {}
+            return "" if self.both_scores else "unknown"
+        except (UserError, StopTraining) as error:
+            return str(error)
 
     @property
     def valid(self) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from codes.errors import StopTraining, UserError
 from codes.metrics import ACCURACY
 from codes.results.certificate import Certificate, read_certificate
 from codes.results.report.findings import COST, Findings, ended_as, metrics_of
@@ -79,7 +78,8 @@ def in_words(findings: Findings) -> str:
     if first in ACCURACY:
         val = findings.held_out.get(first)
         value += f" on test ({'not scored' if val is None else findings.quantity(first, val)} on val)"
-    return f"{findings.surrogate} reaches {first} {value}{at}: {which}, {progress}."
+    why = f" No score on val: {findings.unscored}." if findings.unscored else ""
+    return f"{findings.surrogate} reaches {first} {value}{at}: {which}, {progress}.{why}"
 
 
 def _asked(findings: Findings) -> str:
@@ -134,16 +134,18 @@ def _shown(value: object) -> str:
 
 def _stability(findings: Findings, chosen: FrozenTrial) -> str:
     shares = knee_stability(findings.trials, findings.kept.objective)
-    text = ", ".join(f"trial {number} {share:.0%}" for number, share in list(shares.items())[:3])
-    return f"Knee when the complete trials are drawn anew with replacement, 200 times: {text} of the draws with it."
+    text = ", ".join(f"trial {number} in {share:.0%}" for number, share in list(shares.items())[:3])
+    return (
+        f"When the complete trials are drawn anew with replacement, 200 times, this is how often each is the knee: "
+        f"{text}. Each share is of the draws that have this trial, so that they do not add up to 100%."
+    )
 
 
 def _scores(findings: Findings) -> str:
-    """Accuracy on ``test`` and ``val``, or why there is none on ``val``."""
-    try:
-        both = findings.both_scores
-    except (UserError, StopTraining) as error:
-        return paragraph(f"Not scored on val: {error}")
+    """Accuracy on ``test`` and ``val``; empty where there is none on ``val``, which the first sentence explains."""
+    if findings.unscored:
+        return ""
+    both = findings.both_scores
     rows = [
         (name, *(findings.quantity(name, both[split][name]) if name in both[split] else "" for split in both))
         for name in both["val"]
