@@ -2,10 +2,15 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codes.errors import UserError
+
+SEVERAL: dict[str, Callable[[], list[str]]] = {  # names that stand for others
+    "auto": lambda: visible_gpus() or ["cpu"],
+    "cores": lambda: ["cpu"] * usable_cores(),
+}
 
 
 def visible_gpus() -> list[str]:
@@ -27,7 +32,8 @@ def resolve_device(name: str, key: str = "device") -> str:
     if name == "cuda" and gpus:
         return gpus[0]
     if name not in ("cpu", *gpus):
-        raise UserError(f"{key}: '{name}' is not on this machine; choose from {', '.join(['cpu', *gpus])}")
+        known = [*SEVERAL, "cpu", *gpus] if key == "devices" else ["auto", "cpu", *gpus]
+        raise UserError(f"{key}: '{name}' is not on this machine; choose from {', '.join(known)}")
     return name
 
 
@@ -36,8 +42,7 @@ def expand_devices(devices: Sequence[str]) -> list[str]:
 
     ``auto`` stands for every visible GPU, or for the CPU where there is none; ``cores`` for the CPU once per core.
     """
-    several = {"auto": lambda: visible_gpus() or ["cpu"], "cores": lambda: ["cpu"] * usable_cores()}
-    return [name for device in devices for name in (several[device]() if device in several else [device])]
+    return [name for device in devices for name in (SEVERAL[device]() if device in SEVERAL else [device])]
 
 
 def usable_cores() -> int:

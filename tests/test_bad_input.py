@@ -45,7 +45,7 @@ BAD_INPUT = [
     ),
     ("train.py", ["path=my.h5"], ["did you mean dataset.path?\n"]),
     ("tune.py", ["path=my.h5"], ["did you mean dataset.path or storage.path?\n"]),
-    ("tune.py", ["devices=[gpu0]"], ["error: devices: 'gpu0' is not on this machine; choose from cpu"]),
+    ("tune.py", ["devices=[gpu0]"], ["error: devices: 'gpu0' is not on this machine; choose from auto, cores, cpu"]),
     ("tune.py", ["sampler.foo=4"], ["To append to your config use +sampler.foo=4\n", "keys here: _target_, seed, "]),
     ("tune.py", ["hydra.foo=4"], ["To append to your config use +hydra.foo=4\n"]),
     ("tune.py", ["fine.factor=2"], ["error: fine.factor: is of the fine stage only; add search_space=fine\n"]),

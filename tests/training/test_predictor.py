@@ -225,6 +225,6 @@ def test_a_prediction_beyond_float32_is_told(tmp_path):
 
 def test_a_device_that_is_not_here_is_named(tmp_path):
     saved(tmp_path)
-    with pytest.raises(UserError, match=r"device: 'cuda:99' is not on this machine; choose from cpu"):
+    with pytest.raises(UserError, match=r"device: 'cuda:99' is not on this machine; choose from auto, cpu"):
         codes.load(tmp_path, device="cuda:99")
     assert codes.load(tmp_path, device="cpu").device.type == "cpu"

@@ -128,6 +128,8 @@ def test_printing_goes_to_the_slots_log(worker_for, job, tmp_path, capfd):
 def test_devices():
     assert resolve_devices(["cpu", "cpu"]) == ("cpu", "cpu")
     assert resolve_devices(["auto"])
+    with pytest.raises(UserError, match="choose from auto, cores, cpu"):
+        resolve_devices(["gpu"])
     for wrong in ([], ["gpu"], ["cpu", "cuda:99"]):
         with pytest.raises(UserError, match=wrong[-1] if wrong else "devices"):
             resolve_devices(wrong)
