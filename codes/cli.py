@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import is_dataclass
+from errno import EDQUOT, ENOSPC
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,8 @@ def explain(error: Exception) -> str | None:
         return f"{told}; a smaller network, trainer.batch_size or dataset takes less"
     if isinstance(error, OSError):
         path = error.filename2 or error.filename  # the second one is that which a new file was to become
+        if path is None and error.errno in (ENOSPC, EDQUOT):  # as where Hydra writes
+            return f"{error.strerror}; make room where the outputs go, by default {Path('outputs').absolute()}"
         return f"{error.strerror or error}" + (f": {path}" if path else "")
     return None
 

@@ -15,7 +15,9 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # where a write fails, as on a full disk
+            error.filename = str(path)
         raise
     return path

@@ -291,6 +291,7 @@ def test_full_disk(script, kilobytes, tmp_path, data_dir):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "No space left on device" in result.stderr or "disk is full" in result.stderr
+    assert f"{tmp_path}/outputs" in result.stderr
 
 
 def test_memory_that_python_does_not_find_is_told_without_an_amount():

@@ -266,8 +266,10 @@ class Coordinator:
         if not (verdict.fatal or at_the_start or number > self.plan.config.max_invalid):
             return None
         first, cause = self.invalid[-1 if verdict.fatal else 0]
-        why = "" if verdict.fatal else f" after {number} invalid trials in a row"
-        return f"the study stops{why}; trial {first} {cause.outcome.value}: {cause.reason}\n{cause.traceback}".rstrip()
+        told = f"trial {first} {cause.outcome.value}: {cause.reason}"
+        if verdict.fatal:  # whose reason says all
+            return f"the study stops; {told}"
+        return f"the study stops after {number} invalid trials in a row; {told}\n{cause.traceback}".rstrip()
 
     def _write_traceback(self, number: int, text: str) -> str:
         path = self.plan.folder / "tracebacks" / f"trial_{number}.txt"

@@ -64,8 +64,10 @@ def test_a_timeout_in_which_no_trial_could_start_is_no_error_but_told(tmp_path, 
 
 
 def test_a_full_disk_stops_at_once(tmp_path):
-    with pytest.raises(UserError, match="No space left on device"):
+    with pytest.raises(UserError, match="No space left on device") as raised:
         run(tmp_path, "full_disk")
+    assert "\n" not in str(raised.value), "its traceback is in a file"
+    assert "Traceback" in (tmp_path / "out/tracebacks/trial_0.txt").read_text()
     assert outcomes(tmp_path) == {"failed": 1}
 
 
