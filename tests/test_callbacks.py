@@ -47,7 +47,8 @@ def main(config):
     print("started", process.pid, "with", len(multiprocessing.active_children()), flush=True)
     raise {"error": ValueError, "interrupt": KeyboardInterrupt}[config.ends_by]
 
-main()
+if __name__ == "__main__":  # the process may not be a fork, and then imports this
+    main()
 """
 
 SLEEPER = """

@@ -121,7 +121,8 @@ def slice_errors(predicted: Tensor, truth: Tensor, transform: Transform, scale: 
 def percentile(values: NDArray[np.float32], percent: float) -> NDArray[np.float64]:
     """Percentile along the last axis with linear interpolation, for any number of elements; reorders ``values``.
 
-    Selection takes linear time and no second array; ``torch.quantile`` refuses more than 16 million elements.
+    Selection takes linear time and no second array; ``torch.quantile`` of PyTorch before 2.15 refuses more than 16
+    million elements.
     """
     position = (values.shape[-1] - 1) * percent / 100
     below = math.floor(position)

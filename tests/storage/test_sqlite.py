@@ -99,7 +99,7 @@ OTHERS = {
     patients: "is a database of something else, with studies",
     older: "no longer compatible",
     cut: "database disk image is malformed",
-    mixed: r"is damaged \(row 2 missing from index ix_trials_study_id\)",
+    mixed: r"is damaged \((row 2 missing from|wrong # of entries in) index ix_trials_study_id\)",
 }
 
 
