@@ -64,7 +64,8 @@ def in_words(findings: Findings) -> str:
     chosen = findings.chosen
     if chosen is None:
         ended = counted(map(ended_as, findings.trials))
-        return f"No result yet: {progress}{ended and ', '}{ended}."
+        yet = " yet" if findings.valid < findings.target else ""
+        return f"No result{yet}: {progress}{ended and ', '}{ended}."
     objective = findings.kept.objective
     known = {**metrics_of(chosen), **dict(zip(objective.metrics, chosen.values, strict=True))}
     first, *others = dict.fromkeys([*objective.metrics, *(name for name in findings.axes if name in known)])
