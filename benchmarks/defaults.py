@@ -46,9 +46,11 @@ def timed(config: TrainConfig, data: PreparedData) -> tuple[TrainResult, float]:
     return result, process_time() - start
 
 
-def measure(dataset: str, surrogate: str, seconds: float, batch_size: int, learning_rate: float) -> dict[str, Any]:
+def measure(
+    dataset: str, surrogate: str, seed: int, seconds: float, batch_size: int, learning_rate: float
+) -> dict[str, Any]:
     """One training of about ``seconds`` CPU seconds."""
-    tried = [f"trainer.batch_size={batch_size}", f"surrogate.learning_rate={learning_rate}", "seed=1"]
+    tried = [f"trainer.batch_size={batch_size}", f"surrogate.learning_rate={learning_rate}", f"seed={seed}"]
     probe = compose_training(dataset, surrogate, *tried, f"trainer.epochs={PROBE}", f"trainer.evaluate_every={PROBE}")
     data = load_data(probe.dataset)
     train(probe, data, "cpu", progress=False)  # the first one is slower
@@ -59,6 +61,7 @@ def measure(dataset: str, surrogate: str, seconds: float, batch_size: int, learn
     return {
         "dataset": dataset,
         "surrogate": surrogate,
+        "seed": seed,
         "budget": seconds,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -86,6 +89,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="*", type=int, default=[256, 1024], help="rows, or trajectories")
     parser.add_argument("--learning-rates", nargs="*", type=float, default=[1e-3, 3e-3])
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     schema.register()
     resolvers.register()
@@ -94,7 +98,7 @@ def main() -> None:
     for dataset, surrogate, size, rate in product(
         arguments.datasets, arguments.surrogates, arguments.batch_sizes, arguments.learning_rates
     ):
-        line = measure(dataset, surrogate, arguments.seconds, size, rate)
+        line = measure(dataset, surrogate, arguments.seed, arguments.seconds, size, rate)
         with FILE.open("a") as file:
             file.write(json.dumps({**line, **circumstances()}) + "\n")
     show(map(json.loads, FILE.read_text().splitlines()))
