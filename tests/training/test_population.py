@@ -26,7 +26,8 @@ def members(surrogate="FullyConnected", *overrides, changes=DIFFERENT):
     """Configs of one architecture that differ in everything that they may differ in."""
     weights = ["surrogate.derivative_weight=0.1", "surrogate.curvature_weight=0.1"]
     of_family = weights if surrogate == "LatentPoly" else []
-    config = example.config(surrogate, "surrogate.beta=0.1", *of_family, *overrides)
+    same = ["surrogate.beta=0.1", "surrogate.learning_rate=1e-3", *of_family]
+    config = example.config(surrogate, *same, *overrides)
     return [
         replace(config, seed=seed, surrogate=replace(config.surrogate, **change)) for seed, change in enumerate(changes)
     ]
