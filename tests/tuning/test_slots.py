@@ -31,7 +31,7 @@ def worker_for(tmp_path):
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(composed(tmp_path), tmp_path / "models" / "0")
+    return Job(composed(tmp_path, "surrogate.learning_rate=1e-3"), tmp_path / "models" / "0")
 
 
 def go_on(progress):
