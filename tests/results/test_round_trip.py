@@ -98,7 +98,7 @@ def test_explore_promote_fine_promote_train(folder):
     assert {name: used[name] for name in refined} == refined
     script(folder, "train.py", *study, *SHORT[2:4], SHORT[5], "optimal=off", "training_id=off")
     used = yaml.safe_load((folder / "outputs/trained/off/FullyConnected/config.yaml").read_text())["surrogate"]
-    assert used["learning_rate"] == 1e-3
+    assert used["learning_rate"] == 3e-3
 
 
 @pytest.mark.slow
