@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from benchmarks.record import RESULTS, circumstances
 from benchmarks.workload import CONF
-from codes import resolvers, schema
 from codes.data import PreparedData, load_data
 from codes.schema import SURROGATE_SCHEMAS, TrainConfig
 from codes.training import TrainResult, train, warm_up
+from train import settings
 
 FILE = RESULTS / "defaults.jsonl"
 PROBE = 3  # epochs
@@ -33,10 +32,7 @@ def compose_training(dataset: str, surrogate: str, *overrides: str) -> TrainConf
     """A config of ``train.py``."""
     fixed = [f"dataset={dataset}", f"surrogate={surrogate}", "optimal=off", "trainer.checkpoint_every=0"]
     with initialize_config_dir(str(CONF)):
-        composed = compose("train", [*fixed, "trainer.latency_repeats=1", *overrides])
-    known = OmegaConf.masked_copy(composed, list(TrainConfig.__dataclass_fields__))
-    config: TrainConfig = OmegaConf.to_object(OmegaConf.merge(TrainConfig, known))  # type: ignore[assignment]
-    return config
+        return settings(compose("train", [*fixed, "trainer.latency_repeats=1", *overrides]))
 
 
 def timed(config: TrainConfig, data: PreparedData) -> tuple[TrainResult, float]:
@@ -91,8 +87,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    schema.register()
-    resolvers.register()
     torch.set_num_threads(1)
     warm_up()
     for dataset, surrogate, size, rate in product(
