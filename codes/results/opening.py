@@ -31,8 +31,8 @@ class Kept:
     """A study that is there.
 
     ``config`` is what it was started with, typed, whatever the command line says about it now; only where it is
-    (``storage``, ``output_dir``) comes from the command line. ``folder`` has what its trials left. ``database`` is open
-    as long as the study is.
+    (``storage``, ``output_dir``) and where its data file is comes from the command line. ``folder`` has what its trials
+    left. ``database`` is open as long as the study is.
     """
 
     name: str
@@ -170,6 +170,8 @@ def _typed(kept: DictConfig, composed: DictConfig) -> DictConfig:
     """``kept`` under the schemas; what is not kept, or newer than the study, is as ``composed``."""
     plain: Any = OmegaConf.to_container(kept, resolve=False)
     plain["output_dir"] = composed.output_dir
+    if composed.dataset.path is not None and plain["dataset"].get("content"):  # which is checked when it is read
+        plain["dataset"]["path"] = composed.dataset.path
     name = plain["surrogate"]["name"]
     if name not in schema.SURROGATE_SCHEMAS:
         raise UserError(f"surrogate {name} is unknown; choose from {', '.join(schema.SURROGATE_SCHEMAS)}")
