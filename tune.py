@@ -5,6 +5,7 @@
 
 import copy
 import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from codes.errors import UserError
 
 if TYPE_CHECKING:
     from codes.storage import Database
+    from codes.tuning.origins import Layer
 
 schema.register()
 resolvers.register()
@@ -38,6 +40,7 @@ def main(config: DictConfig) -> dict[str, str]:
     job = HydraConfig.get()
     is_fine = config.fine is not None  # search_space=fine
     with narrow(config, prepare, arguments.typed(job)) if is_fine else nullcontext():
+        layers = composed_layers()
         row = run_study(
             config,
             runner="train:run_trial",
@@ -46,8 +49,8 @@ def main(config: DictConfig) -> dict[str, str]:
             together="train:run_together",
             speed_up="train:speed_up_together",
             overrides=arguments.repeated(job),
-            origins=origins(composed_layers()),
-            known=known(config) if config.warm_start else {},
+            origins=origins(layers),
+            known=known(config, layers) if config.warm_start else {},
             report=report,
         )
     if is_fine:
@@ -108,12 +111,13 @@ def check_tuned(config: DictConfig, spec: schema.DataSpec) -> None:
     if OmegaConf.is_interpolation(config, "search_space"):  # of a fine stage, which draws its ranges later
         return
     for parameter in read_space(config):
-        if parameter.when is False:
+        section, _, key = parameter.key.partition(".")
+        if parameter.when is False or section != "surrogate":
             continue
-        tried = copy.deepcopy(config)
+        tried = copy.deepcopy(config.surrogate)  # which still belongs to the whole config
         for value in parameter.choices or (parameter.high,):
-            OmegaConf.update(tried, parameter.key, value)
-            surrogate: Any = OmegaConf.to_object(tried.surrogate)
+            OmegaConf.update(tried, key, value)
+            surrogate: Any = OmegaConf.to_object(tried)
             try:
                 surrogates.build(surrogate, spec)
             except UserError as error:
@@ -144,10 +148,11 @@ def report(config: DictConfig, database: "Database") -> str:
     return f"{again}{look if lasts else ''}\n{in_words(findings)}\nreport  {paths[-1]}"
 
 
-def known(config: DictConfig) -> dict[str, DictConfig]:
-    """Configurations that are tried first: what was composed, and the same without tuned hyperparameters."""
+def known(config: DictConfig, layers: Sequence["Layer"]) -> dict[str, DictConfig]:
+    """Configurations that are tried first: what was composed of ``layers``, and it without tuned hyperparameters."""
     composed = {"the composed configuration": config}
-    if config.fine is not None:  # it is the centre of the ranges; what is not tuned lies outside
+    is_tuned = any(file.startswith("optimal/") and file != "optimal/off.yaml" for file, _ in layers)
+    if not is_tuned or config.fine is not None:  # that is the centre of the ranges; what is not tuned lies outside
         return composed
     job = HydraConfig.get()
     overrides = [text for text in arguments.typed(job) if not text.startswith("optimal=")]
