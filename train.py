@@ -103,6 +103,7 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
     data, device = begin(typed)
     from codes.training import evaluate, evaluate_by_quantity, save_artifact, train, write_history, write_metrics
     from codes.training.checkpoint import CHECKPOINT
+    from codes.training.mean_trajectory import mean_errors
     from codes.training.pictures import write_picture
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -125,9 +126,10 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
         name: evaluate_by_quantity(result.model, split, data, typed.trainer.target_percentile)
         for name, split in (("test", data.test), ("val", data.val))
     }
-    write_metrics(folder / "metrics.yaml", result, val, by_quantity, data.transform.unit)
+    mean = mean_errors(data, typed.trainer.target_percentile)
+    write_metrics(folder / "metrics.yaml", result, val, mean, by_quantity, data.transform.unit)
     write_picture(folder / "training.html", result, data, by_quantity["val"])
-    tell(summary(result.metrics, val, by_quantity["val"]["lae99"], data.transform.unit, folder))
+    tell(summary(result.metrics, val, mean, by_quantity["val"]["lae99"], data.transform.unit, folder))
     values = tuple(result.metrics[name] for name in typed.objective.metrics)
     return values[0] if len(values) == 1 else values
 
@@ -155,22 +157,29 @@ def keep_earlier(folder: Path, names: Sequence[str]) -> None:
 
 
 def summary(
-    metrics: dict[str, float], val: dict[str, float], by_quantity: dict[str, float], unit: str, folder: Path
+    metrics: dict[str, float],
+    val: dict[str, float],
+    mean: dict[str, float],
+    by_quantity: dict[str, float],
+    unit: str,
+    folder: Path,
 ) -> str:
-    """Closing lines: both scores side by side, the costs, the quantity with the largest ``lae99`` on ``val``, where
-    everything lies, and what to do with it."""
+    """Closing lines: both scores side by side, and beside them the errors on ``val`` of the ``mean`` training
+    trajectory; the costs, the quantity with the largest ``lae99`` on ``val``, where everything lies, and what to do
+    with it."""
     units = {"lae99": unit, "mlae": unit, "mae": "data units", "mse": "data units squared"}
-    rows = [f"{name:<16}{metrics[name]:>12.4g}{val[name]:>12.4g}  {units[name]}" for name in val]
-    costs = [f"{name:<16}{metrics[name]:>12.6g}{'':>14}{METRICS[name].unit}" for name in metrics if name not in val]
+    rows = [f"{name:<16}{metrics[name]:>12.4g}{val[name]:>12.4g}{mean[name]:>12.4g}  {units[name]}" for name in val]
+    costs = [f"{name:<16}{metrics[name]:>12.6g}{'':>26}{METRICS[name].unit}" for name in metrics if name not in val]
     worst, error = max(by_quantity.items(), key=lambda entry: entry[1])
     told = [f"worst of {len(by_quantity)} quantities on val: {worst}, lae99 {error:.4g} {unit}"]
     return "\n".join(
         [
             "",
-            f"{'':<16}{'test':>12}{'val':>12}",
+            f"{'':<16}{'test':>12}{'val':>12}{'mean':>12}",
             *rows,
             *costs,
             "test chose the weights; val is the score on trajectories that no choice has seen.",
+            "mean: what predicting the mean training trajectory for all of them would have on val.",
             *(told if len(by_quantity) > 1 else []),
             "",
             f"Everything is in {folder}: {', '.join(WRITTEN)}",

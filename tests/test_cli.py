@@ -106,7 +106,10 @@ def test_the_worst_quantity_is_named_where_there_are_several(tmp_path, data_dir)
     errors = content["by_quantity"]["val"]["lae99"]
     worst = max(errors, key=errors.get)
     assert f"worst of 3 quantities on val: {worst}, lae99 {errors[worst]:.4g} dex\n" in result.stdout
-    one = train.summary(content["test"], content["val"], {worst: 1.0}, "dex", path.parent)
+    columns = (content[name]["lae99"] for name in ("test", "val", "mean_trajectory"))
+    assert f"\nlae99           {''.join(f'{error:>12.4g}' for error in columns)}  dex\n" in result.stdout
+    splits = (content[name] for name in ("test", "val", "mean_trajectory"))
+    one = train.summary(*splits, {worst: 1.0}, "dex", path.parent)
     assert "lae99" in one and "worst of" not in one
 
 

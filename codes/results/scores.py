@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # User attributes of the study, two for each trial that was scored: a finished trial cannot be changed.
 VAL, WORST = "val:", "worst_quantities:"
+MEAN = "mean_trajectory"  # another one: the same for all trials
 FEW = 5  # quantities that are kept
 
 
@@ -44,7 +45,8 @@ def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
             f"trial {trial.number} of {kept.name} has no model in {kept.folder}, so that it cannot be scored on val: "
             f"keep_models says how many are kept; {_again(kept, trial)}"
         )
-    found, worst = _score(kept, trial, folder)
+    found, worst, mean = _score(kept, trial, folder)
+    kept.study.set_user_attr(MEAN, mean)
     kept.study.set_user_attr(f"{WORST}{trial.number}", worst)
     kept.study.set_user_attr(f"{VAL}{trial.number}", found)
     return found
@@ -53,6 +55,11 @@ def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
 def worst_quantities(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
     """``lae99`` on ``val`` of the quantities in which ``trial`` is worst, worst first; empty before ``held_out``."""
     return dict(kept.study.user_attrs.get(f"{WORST}{trial.number}", {}))
+
+
+def mean_held_out(kept: Kept) -> dict[str, float]:
+    """Accuracy of the mean training trajectory on ``val``, by metric; empty before any trial was ``held_out``."""
+    return dict(kept.study.user_attrs.get(MEAN, {}))
 
 
 def scores(kept: Kept, trial: FrozenTrial) -> dict[str, dict[str, float]]:
@@ -81,11 +88,12 @@ def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data
         )
 
 
-def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracy on ``val`` by metric, and ``lae99`` of the worst quantities."""
+def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, float], ...]:
+    """Accuracy on ``val`` by metric, ``lae99`` of the worst quantities, and accuracy of the mean trajectory."""
     from codes.data import load_data_once
     from codes.training import evaluate, evaluate_by_quantity
     from codes.training.evaluation import ranked
+    from codes.training.mean_trajectory import mean_errors
 
     config: Any = OmegaConf.to_object(trial_config(kept, trial))
     device = "cpu"  # at the end of a study this runs in the coordinator, which is to hold no GPU
@@ -95,7 +103,7 @@ def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, floa
     percentile = config.trainer.target_percentile
     found = evaluate(predictor.model, data.val, data.t, data.transform, percentile)
     by_quantity = ranked(evaluate_by_quantity(predictor.model, data.val, data, percentile)["lae99"])
-    return found, dict(islice(by_quantity.items(), FEW))
+    return found, dict(islice(by_quantity.items(), FEW)), mean_errors(data, percentile)
 
 
 def _again(kept: Kept, trial: FrozenTrial) -> str:

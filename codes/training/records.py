@@ -14,6 +14,7 @@ from codes.training.progress import TrainResult
 
 HEADER = """\
 # test: chose the weights (and, in a study, the hyperparameters); val: the final score, which no choice has seen.
+# mean_trajectory: the errors on val of the mean training trajectory, which a surrogate must beat.
 # by_quantity: the same errors, over trajectories and times only.
 # lae99 and mlae are in `unit`; mae in data units, mse in their square; times in seconds.
 """
@@ -29,16 +30,22 @@ def write_history(path: Path, history: list[dict[str, float]]) -> Path:
 
 
 def write_metrics(
-    path: Path, result: TrainResult, val: dict[str, float], by_quantity: Mapping[str, ByQuantity], unit: str
+    path: Path,
+    result: TrainResult,
+    val: dict[str, float],
+    mean: dict[str, float],
+    by_quantity: Mapping[str, ByQuantity],
+    unit: str,
 ) -> Path:
-    """Accuracy on ``test`` and on ``val`` (from ``evaluate``, once, at the very end), costs, and what each split's
-    quantities have of the errors."""
+    """Accuracy on ``test`` and on ``val`` (from ``evaluate``, once, at the very end), that of the ``mean`` training
+    trajectory on ``val``, costs, and what each split's quantities have of the errors."""
     metrics = result.metrics
     content = {
         "unit": unit,
         "epoch": result.epoch,
         "test": {name: metrics[name] for name in ACCURACY},
         "val": dict(val),
+        "mean_trajectory": dict(mean),
         "costs": {
             "inference_time": metrics["inference_time"],
             "inference_time_spread": result.latency.spread,

@@ -23,6 +23,7 @@ from codes.results.report.study import in_words, study_page
 from codes.results.report.style import axis
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
+from codes.results.scores import MEAN, VAL
 from codes.results.select import knee_stability
 from codes.storage import existing
 from codes.tuning.changes import STORED
@@ -116,6 +117,26 @@ def test_what_was_found_in_words(studies):
         r"for the test split: best trial \d+, 14 of 14 valid trials\. No score on val: .*config\.yaml .*\.$",
         in_words(findings),
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "mean", "told"),
+    [
+        (0.2, 1.5, " The mean training trajectory has 1.5 dex on val."),
+        (2.0, 1.5, " The mean training trajectory has 1.5 dex on val, so that this one is of no use."),
+        (0.2, None, ""),  # scored by an earlier version
+    ],
+)
+def test_what_was_found_is_held_against_the_mean_trajectory(own, mean, told, tmp_path):
+    where = [f"storage.path={tmp_path}/study.db", f"output_dir={tmp_path}/out"]
+    run_study(composed(tmp_path, *where, "trials=1", "pruner=none"), RUNNERS + "equally_fast")
+    with opened_study(where) as kept:
+        kept.study.set_user_attr(f"{VAL}0", {"lae99": own})
+        if mean is not None:
+            kept.study.set_user_attr(MEAN, {"lae99": mean})
+        findings = read(kept)
+        assert in_words(findings).endswith(f"1 of 1 valid trials.{told}")
+        assert (">mean training trajectory on val</th>" in study_page(findings)) == (mean is not None)
 
 
 def test_a_knee_is_named_as_a_trial(dual):

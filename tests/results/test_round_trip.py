@@ -179,7 +179,11 @@ def test_a_page_names_the_quantities_in_which_the_chosen_trial_is_worst(folder, 
     expected = dict(sorted(zip(data.labels, errors, strict=True), key=lambda entry: -entry[1]))
     assert list(kept_errors) == list(expected) and kept_errors == pytest.approx(expected, rel=1e-3)
     told = ", ".join(f"{label} {error:.3g} dex" for label, error in kept_errors.items())
-    assert f"Quantities with the largest lae99 on val: {told}." in (kept.folder / "report.html").read_text()
+    page = (kept.folder / "report.html").read_text()
+    assert f"Quantities with the largest lae99 on val: {told}." in page
+    mean = np.log10(data.train.trajectories).mean(0)
+    error = np.percentile(np.abs(mean - np.log10(data.val.trajectories)), 99)
+    assert f"The mean training trajectory has {error:.3g} dex on val" in page
 
 
 @pytest.mark.slow

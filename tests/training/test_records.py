@@ -14,6 +14,7 @@ import yaml
 
 from codes.files import write_atomically
 from codes.training import evaluate, evaluate_by_quantity, train, write_history, write_metrics
+from codes.training.mean_trajectory import mean_errors
 from codes.training.pictures import write_picture
 from tests.training import example
 
@@ -39,10 +40,11 @@ def test_metrics_name_their_splits_and_units(trained, tmp_path):
     result, data = trained
     val = evaluate(result.model, data.val, data.t, data.transform, 99)
     parts = {split: evaluate_by_quantity(result.model, getattr(data, split), data, 99) for split in ("test", "val")}
-    path = write_metrics(tmp_path / "metrics.yaml", result, val, parts, data.transform.unit)
+    mean = mean_errors(data, 99)
+    path = write_metrics(tmp_path / "metrics.yaml", result, val, mean, parts, data.transform.unit)
     content = yaml.safe_load(path.read_text())
     assert content["unit"] == data.transform.unit
-    assert content["val"] == val
+    assert content["val"] == val and content["mean_trajectory"] == mean
     assert content["test"] == {name: result.metrics[name] for name in val}
     assert set(content["costs"]) == {"inference_time", "inference_time_spread", "train_time", "n_parameters"}
     assert content["epoch"] == result.epoch

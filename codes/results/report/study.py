@@ -16,7 +16,7 @@ from codes.results.report.parameters import importances, slices
 from codes.results.report.style import COLOURS, counted
 from codes.results.report.timeline import timeline
 from codes.results.report.tradeoff import trade_offs
-from codes.results.scores import worst_quantities
+from codes.results.scores import mean_held_out, worst_quantities
 from codes.results.select import knee_stability
 from codes.results.side_by_side import SideBySide
 from codes.tuning.front import metric_of
@@ -79,8 +79,17 @@ def in_words(findings: Findings) -> str:
     if first in ACCURACY:
         val = findings.held_out.get(first)
         value += f" on test ({'not scored' if val is None else findings.quantity(first, val)} on val)"
-    why = f" No score on val: {findings.unscored}." if findings.unscored else ""
-    return f"{findings.surrogate} reaches {first} {value}{at}: {which}, {progress}.{why}"
+    found = f"{findings.surrogate} reaches {first} {value}{at}: {which}, {progress}."
+    return found + (f" No score on val: {findings.unscored}." if findings.unscored else _against_mean(findings, first))
+
+
+def _against_mean(findings: Findings, metric: str) -> str:
+    """What ``metric`` is on ``val`` for the mean training trajectory; nothing where it is not known."""
+    own, mean = findings.held_out.get(metric), mean_held_out(findings.kept).get(metric)
+    if own is None or mean is None:
+        return ""
+    verdict = "" if own < mean else ", so that this one is of no use"
+    return f" The mean training trajectory has {findings.quantity(metric, mean)} on val{verdict}."
 
 
 def _asked(findings: Findings) -> str:
@@ -146,14 +155,16 @@ def _scores(findings: Findings) -> str:
     """Accuracy on ``test`` and ``val``; empty where there is none on ``val``, which the first sentence explains."""
     if findings.unscored:
         return ""
-    both = findings.both_scores
+    columns = {"test, chosen by it": findings.both_scores["test"], "val, seen by no choice": findings.held_out}
+    if mean := mean_held_out(findings.kept):
+        columns["mean training trajectory on val"] = mean
     rows = [
-        (name, *(findings.quantity(name, both[split][name]) if name in both[split] else "" for split in both))
-        for name in both["val"]
+        (name, *(findings.quantity(name, errors[name]) if name in errors else "" for errors in columns.values()))
+        for name in findings.held_out
     ]
     worst = worst_quantities(findings.kept, findings.chosen) if findings.chosen else {}
     told = ", ".join(f"{label} {findings.quantity('lae99', error)}" for label, error in worst.items())
-    shown = table(("", "test, chosen by it", "val, seen by no choice"), rows, numbers=True)
+    shown = table(("", *columns), rows, numbers=True)
     return shown + (paragraph(f"Quantities with the largest lae99 on val: {told}.") if len(worst) > 1 else "")
 
 
