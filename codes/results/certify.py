@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from codes.device import device_model, resolve_device
 from codes.errors import StopTraining, UserError
 from codes.results.certificate import PREFIX, TIMES, certified_trials
-from codes.results.comparable import DEVICE, differences, measured
+from codes.results.comparable import differences, measured
 from codes.results.opening import Kept
 from codes.results.replay import trial_config
 from codes.results.scores import check_same_data, load_model
@@ -65,15 +65,13 @@ def certify_side_by_side(
     Everything else is as of ``certify``; each study keeps its part.
 
     Raises:
-        UserError: what that of ``certify`` does, or the studies differ in what their errors are errors of, or in the
-            number of threads.
+        UserError: what that of ``certify`` does, or the studies differ in what their errors are errors of, or, timed
+            on a CPU, in the number of threads.
     """
-    facts = {kept.name: measured(kept.config, trial) for kept, trial in candidates}
-    for own in facts.values():
-        del own[DEVICE]  # all are timed on this one
-    if differ := differences(facts):
+    name = resolve_device(device)
+    if differ := differences({kept.name: measured(kept.config, trial, name) for kept, trial in candidates}):
         raise UserError(f"these studies cannot be compared: {'; '.join(differ)}; certify each, with surrogate=...")
-    seconds, timing = _measure(candidates, seeds, rounds, device, say)
+    seconds, timing = _measure(candidates, seeds, rounds, name, say)
     at = datetime.now().isoformat()
     for (kept, trial), own_seconds in zip(candidates, seconds, strict=True):
         part = {"trial": trial.number, "seconds": own_seconds, "at": at, **timing}

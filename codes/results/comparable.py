@@ -18,14 +18,20 @@ MATTERS_TO = {  # what is measured differently matters to these metrics only; ev
 }
 
 
-def measured(config: DictConfig, trial: FrozenTrial | None) -> dict[str, str]:
-    """What the errors of a study are errors of, and on what the times of ``trial`` were taken, as far as is known."""
+def measured(config: DictConfig, trial: FrozenTrial | None, timed_on: str | None = None) -> dict[str, str]:
+    """What the errors of a study are errors of, and on what the times of ``trial`` were taken, as far as is known.
+
+    ``timed_on`` is the device on which they are to be taken anew. Threads are of the CPU: a GPU has little use for
+    them, and slots on it have as many as there are cores for each.
+    """
     facts = {f"dataset.{key}": str(config.dataset.get(key)) for key in ERRORS}
     facts["trainer.target_percentile"] = f"{config.trainer.target_percentile:g}"
     if trial is not None:
         record = record_of(trial)
-        facts["trainer.threads"] = str(record.get("threads", "unknown"))
-        facts[DEVICE] = record.get("hardware", "unknown")
+        if (timed_on or record.get("device", "cpu")) == "cpu":
+            facts["trainer.threads"] = str(record.get("threads", "unknown"))
+        if timed_on is None:
+            facts[DEVICE] = record.get("hardware", "unknown")
     return facts
 
 

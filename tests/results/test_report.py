@@ -247,6 +247,7 @@ ALIKE = {
     "percentile, which is that of lae99": ({"trainer.target_percentile": 50.0}, X, 2, 1),
     "device, which is that of times": ({}, {"hardware": "y"}, 2, 1),
     "threads, which take part in times": ({}, {**X, "threads": 2}, 2, 1),
+    "threads beside a GPU, which do not": ({}, {**X, "threads": 2, "device": "cuda:1"}, 1, 1),
     "device that nobody has noted": ({}, None, 2, 1),
 }
 
@@ -265,7 +266,8 @@ def test_studies_share_a_ranking_where_what_they_measure_is_the_same(changed, cl
     for key, value in changed.items():
         OmegaConf.update(other, key, value)
     for metrics, count in ((("lae99", "inference_time"), by_time), (("mlae", "n_parameters"), by_size)):
-        compared = [made("one", first, X, metrics), made("two", other, claim, metrics)]
+        own = {**X, "device": (claim or X).get("device", "cpu")}
+        compared = [made("one", first, own, metrics), made("two", other, claim, metrics)]
         compared.append(replace(made("empty", other, claim, metrics), trials=()))
         page = comparison_page("both", [(found, found.kept.name) for found in compared])
         limits = page.partition('id="within-your-limits"')[2].partition("</section>")[0]
