@@ -126,7 +126,7 @@ def main(config: DictConfig) -> float | tuple[float, ...]:
         name: evaluate_by_quantity(result.model, split, data, typed.trainer.target_percentile)
         for name, split in (("test", data.test), ("val", data.val))
     }
-    mean = mean_errors(data, typed.trainer.target_percentile)
+    mean = mean_errors(data, data.val, typed.trainer.target_percentile)
     write_metrics(folder / "metrics.yaml", result, val, mean, by_quantity, data.transform.unit)
     write_picture(folder / "training.html", result, data, by_quantity["val"])
     tell(summary(result.metrics, val, mean, by_quantity["val"]["lae99"], data.transform.unit, folder))

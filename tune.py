@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from codes import arguments, cli, resolvers, schema, secrets
 from codes.checks import check_config, check_keys
 from codes.errors import UserError
+from codes.metrics import with_unit
 
 if TYPE_CHECKING:
     from codes.storage import Database
@@ -77,30 +78,37 @@ def first_training(config: DictConfig) -> schema.TrainConfig:
     return typed
 
 
-def prepare(config: DictConfig) -> None:
+def prepare(config: DictConfig) -> str:
     """Refuse what no training could start from; make or fetch the data once, before several workers ask for it.
 
     It is loaded as a training loads it, which looks at every value. Conditions may look at its parameters. A file of
     the user's can be replaced while the study runs or rests: what is in it becomes part of the config.
+
+    Returns:
+        The errors that a surrogate of these data must beat, for the screen.
     """
     typed = first_training(config)
     import torch
 
     from codes import surrogates
     from codes.data import file_content, load_data, locate
+    from codes.training.mean_trajectory import mean_errors
 
     if isinstance(config.slot.population, int) and config.slot.population > 1:
         from codes.training import check_population
 
         check_population([typed])
     dataset: schema.DatasetConfig = OmegaConf.to_object(config.dataset)  # type: ignore[assignment]
-    spec = load_data(dataset).spec
+    data = load_data(dataset)
     with torch.device("meta"):  # takes no memory
-        surrogates.build(typed.surrogate, spec)
-        check_tuned(config, spec)
-    config.dataset.n_parameters = spec.n_parameters
+        surrogates.build(typed.surrogate, data.spec)
+        check_tuned(config, data.spec)
+    config.dataset.n_parameters = data.spec.n_parameters
     if dataset.source == "file":
         config.dataset.content = file_content(locate(dataset))
+    errors = mean_errors(data, data.test, typed.trainer.target_percentile)
+    names = [name for name in typed.objective.metrics if name in errors] or ["lae99"]
+    return ", ".join(f"{name} {with_unit(name, errors[name])}" for name in names)
 
 
 def check_tuned(config: DictConfig, spec: schema.DataSpec) -> None:

@@ -5,8 +5,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import tune
-from codes.data import write_dataset
+from codes.data import load_data, write_dataset
 from codes.errors import UserError
+from codes.training.mean_trajectory import mean_errors
 from tests.tuning.studies import composed
 
 
@@ -33,3 +34,18 @@ def test_so_is_a_search_space_that_makes_one(entry, data, tmp_path):
         tune.prepare(config)
     OmegaConf.update(config, "search_space.curvature_weight.when", False, force_add=True)
     tune.prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ([], ["lae99"]),
+        (["objective.metrics=[inference_time,mae,mse]"], ["mae", "mse"]),
+        (["objective=dual"], ["lae99"]),
+    ],
+)
+def test_what_the_objectives_must_beat_is_told(changes, names, data, tmp_path):
+    config = composed(tmp_path, *data, "surrogate=FullyConnected", *changes)
+    loaded = load_data(OmegaConf.to_object(config.dataset))
+    errors = mean_errors(loaded, loaded.test, 99)
+    assert tune.prepare(config) == ", ".join(f"{name} {errors[name]:.4g}" for name in names)

@@ -103,7 +103,7 @@ def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, floa
     percentile = config.trainer.target_percentile
     found = evaluate(predictor.model, data.val, data.t, data.transform, percentile)
     by_quantity = ranked(evaluate_by_quantity(predictor.model, data.val, data, percentile)["lae99"])
-    return found, dict(islice(by_quantity.items(), FEW)), mean_errors(data, percentile)
+    return found, dict(islice(by_quantity.items(), FEW)), mean_errors(data, data.val, percentile)
 
 
 def _again(kept: Kept, trial: FrozenTrial) -> str:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from codes.data import PreparedData
+from codes.data import PreparedData, TensorSplit
 from codes.training.evaluation import evaluate
 
 
@@ -24,6 +24,6 @@ class MeanTrajectory(nn.Module):
         return self.mean.expand(len(x0), -1, -1)
 
 
-def mean_errors(data: PreparedData, target_percentile: float) -> dict[str, float]:
-    """Errors of the mean training trajectory on ``val``, as ``evaluate`` has them of a surrogate."""
-    return evaluate(MeanTrajectory(data.train.x), data.val, data.t, data.transform, target_percentile)
+def mean_errors(data: PreparedData, split: TensorSplit, target_percentile: float) -> dict[str, float]:
+    """Errors of the mean training trajectory on a ``split`` of ``data``, as ``evaluate`` has them of a surrogate."""
+    return evaluate(MeanTrajectory(data.train.x), split, data.t, data.transform, target_percentile)

@@ -38,7 +38,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked study. Every trial starts from ``config``; ``folder`` keeps what they leave; one device is one slot."""
+    """A checked study. Every trial starts from ``config``; ``folder`` keeps what they leave; one device is one slot.
+
+    ``to_beat`` says which errors are no better than none: those of the mean training trajectory on ``test``.
+    """
 
     name: str
     config: DictConfig
@@ -48,6 +51,7 @@ class Plan:
     population: Population
     devices: tuple[str, ...]
     folder: Path
+    to_beat: str = ""
 
     def sampler(self, launch: int) -> BaseSampler:
         """A sampler for the ``launch``-th launch of the study; with the seed of another it would propose the same.

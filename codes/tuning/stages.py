@@ -31,7 +31,9 @@ from codes.tuning.space import SECTION, as_override
 
 
 @contextmanager
-def narrow(config: DictConfig, prepare: Callable[[DictConfig], None], overrides: Sequence[str] = ()) -> Iterator[None]:
+def narrow(
+    config: DictConfig, prepare: Callable[[DictConfig], object], overrides: Sequence[str] = ()
+) -> Iterator[None]:
     """Settle the centre and the ranges of a fine study in ``config``, composed with ``search_space=fine``.
 
     The centre is the best trial of the study ``config.fine.study``, with several objectives the knee of its Pareto

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +32,7 @@ def run_study(
     config: DictConfig,
     runner: str,
     *,
-    prepare: Callable[[DictConfig], None] | None = None,
+    prepare: Callable[[DictConfig], str | None] | None = None,
     warm_up: str | None = None,
     together: str | None = None,
     speed_up: str | None = None,
@@ -46,7 +47,7 @@ def run_study(
         config: Composed ``TuneConfig``, interpolations unresolved.
         runner: Reference ``module:function`` to ``(config, report, folder) -> metrics``, called in the workers.
         prepare: Called once in this process with the checked config, before the database is opened: makes the data,
-            and writes into the config what only the data says.
+            and writes into the config what only the data says. Returns the errors that a trial must beat, to be shown.
         warm_up: Reference to a function that each worker calls once, without arguments, before its first trial.
         together: Reference to ``(configs, report, folders) -> iterator of (number, metrics or exception)``, which runs
             several trials as one stack and says of each when it has ended; ``report`` has that number first.
@@ -66,9 +67,7 @@ def run_study(
         plan = plan_study(config)
         if together is None and plan.population.most > 1 and not plan.population.auto:
             raise UserError("slot.population: must be 1, this study's trainer trains one at a time")
-        if prepare is not None:
-            prepare(config)
-        return plan
+        return plan if prepare is None else replace(plan, to_beat=prepare(config) or "")
 
     plan = replan(config)
     settings = storage.settings(config)

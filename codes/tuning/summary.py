@@ -46,6 +46,7 @@ def opening(plan: Plan, threads: int, address: str, origins: Mapping[str, str]) 
     facts = {
         "study": f"{plan.name}, {config.surrogate.name} on {config.dataset.name}, {config.trials} valid trials",
         "objective": ", ".join(goals) + (f" ({unit})" if objective.is_single and unit else ""),
+        **({"to beat": f"{plan.to_beat} on test, of the mean training trajectory"} if plan.to_beat else {}),
         "sampler": str(config.sampler["_target_"]).rpartition(".")[2],
         "pruner": _describe_pruner(plan),
         "time pruning": "on" if config.time_pruning else "off",

@@ -40,7 +40,7 @@ def test_metrics_name_their_splits_and_units(trained, tmp_path):
     result, data = trained
     val = evaluate(result.model, data.val, data.t, data.transform, 99)
     parts = {split: evaluate_by_quantity(result.model, getattr(data, split), data, 99) for split in ("test", "val")}
-    mean = mean_errors(data, 99)
+    mean = mean_errors(data, data.val, 99)
     path = write_metrics(tmp_path / "metrics.yaml", result, val, mean, parts, data.transform.unit)
     content = yaml.safe_load(path.read_text())
     assert content["unit"] == data.transform.unit

@@ -3,6 +3,7 @@
 import csv
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -166,6 +167,13 @@ def test_the_opening_says_where_ranges_come_from_and_when_they_count(tmp_path, m
     assert rows["slots"][:2] == ["cpu,", "cpu"] and rows["storage"] == ["a", "file"]
     assert "time pruning  off" in text
     assert all(len(row) < 100 for row in text.splitlines())
+
+
+def test_the_opening_says_what_is_to_be_beaten_where_that_is_known(tmp_path):
+    plan = plan_study(composed(tmp_path))
+    assert "to beat" not in opening(plan, 1, "a file", {})
+    row = "to beat       lae99 1.783 on test, of the mean training trajectory\n"
+    assert row in opening(replace(plan, to_beat="lae99 1.783"), 1, "a file", {})
 
 
 def test_idle_cores_are_told_with_what_uses_them(tmp_path, monkeypatch):

@@ -69,9 +69,10 @@ class Findings:
     def unscored(self) -> str:
         """Why ``chosen`` has no score on ``val``; empty where it has one."""
         try:
-            return "" if self.both_scores else "unknown"
+            _ = self.both_scores
         except (UserError, StopTraining) as error:
             return str(error)
+        return ""
 
     @property
     def valid(self) -> int:
