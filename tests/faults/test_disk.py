@@ -58,7 +58,7 @@ def test_a_disk_that_fills_while_the_database_writes_stops_the_study_until_there
     place = f"storage.data_dir={folder}/small/server" if storage == "postgres" else f"storage.path={folder}/small/study"
     study = [str(folder), f"{RUNNERS}quadratic", f"storage={storage}", place, "keep_models=null", "pruner=none"]
     prefix = in_namespace(f"mount -t tmpfs -o size=80m,mode=755 tmpfs {folder}/small && cd {folder}")
-    command = [*prefix, "sh", "-c", FILL, "sh", sys.executable, "-m", "tests.tuning.studies", *study]
+    command = [*prefix, "sh", "-c", FILL, "sh", sys.executable, "-m", "tests.tuning", *study]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 from hydra import compose, initialize_config_dir
 
-from codes import cli, resolvers, schema
+from codes import resolvers, schema
 from codes.files import write_atomically
 from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
@@ -69,7 +69,7 @@ def outcomes(folder):
 
 def launch(folder, runner, *overrides, stdin=None, **environment):
     """The study in a process of its own, which leads a process group like a shell's job."""
-    command = [sys.executable, "-m", "tests.tuning.studies", str(folder), RUNNERS + runner, *overrides]
+    command = [sys.executable, "-m", "tests.tuning", str(folder), RUNNERS + runner, *overrides]
     pipe = subprocess.PIPE
     places = {"cwd": ROOT, "env": {**os.environ, **environment}, "start_new_session": True}
     return subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
@@ -118,8 +118,3 @@ def release(folder):
     Path(folder, "out", "hold").unlink()
     for file in Path(folder, "out").glob("held_*"):
         file.unlink()
-
-
-if __name__ == "__main__":
-    config = composed(sys.argv[1], *sys.argv[3:])
-    cli.run(lambda: run_study(config, sys.argv[2], together=RUNNERS + "together", overrides=sys.argv[3:]))

@@ -16,7 +16,7 @@ from tests.tuning.studies import ROOT, RUNNERS, launch, study_in
 
 def in_a_terminal(folder, *overrides, answers=(), background=False):
     """Exit code and output of a launch in a terminal of its own, where every prompt gets the next answer."""
-    command = [sys.executable, "-m", "tests.tuning.studies", str(folder), RUNNERS + "quadratic", *overrides]
+    command = [sys.executable, "-m", "tests.tuning", str(folder), RUNNERS + "quadratic", *overrides]
     if background:
         command = ["bash", "-c", f"set -m; {shlex.join(command)} & wait $!"]
     pid, terminal = pty.fork()

@@ -304,7 +304,7 @@ def test_bars_fit_the_terminal_and_leave_other_lines_alone(columns, rows, shown,
 @pytest.mark.slow
 def test_a_study_in_a_terminal_is_interrupted_and_goes_on(tmp_path):
     def launch():
-        command = [sys.executable, "-m", "tests.tuning.studies", str(tmp_path), RUNNERS + "held", "devices=[cpu,cpu]"]
+        command = [sys.executable, "-m", "tests.tuning", str(tmp_path), RUNNERS + "held", "devices=[cpu,cpu]"]
         return subprocess.Popen(command, cwd=ROOT, stdout=terminal.slave, stderr=terminal.slave, start_new_session=True)
 
     terminal = Terminal(200, 24)
