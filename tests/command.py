@@ -32,8 +32,7 @@ def _outcome(command: list[str], folder: Path, environment: dict[str, str], pref
     ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     settings = {**inherited, "OMP_NUM_THREADS": "1", **environment}
-    anew = prefix or any(name.startswith(preloaded.AT_THE_START) for name in environment)
-    if sys.platform == "linux" and not anew:  # on macOS some libraries do not survive a fork
+    if not prefix and preloaded.serves(environment):
         return preloaded.run(command, folder, settings)
     return subprocess.run(
         [*prefix, sys.executable, *command],

@@ -12,13 +12,15 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import traceback
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -29,28 +31,93 @@ TIMEOUT = 300  # seconds
 AT_THE_START = ("CUDA_", "LANG", "LC_", "LD_", "MKL_", "OMP_", "PYTHON", "TMPDIR")
 
 
+def serves(environment: dict[str, str]) -> bool:
+    """Whether a fork is what a new process with these variables would be."""
+    return sys.platform == "linux" and not any(  # on macOS some libraries do not survive a fork
+        name.startswith(AT_THE_START) for name in environment
+    )
+
+
 def run(command: list[str], folder: Path, environment: dict[str, str]):
     """Outcome of ``python <command>``, a script or ``-m`` and a module, started in ``folder``."""
-    with ExitStack() as stack:
-        request, out, err = (stack.enter_context(TemporaryFile("w+")) for _ in range(3))
-        nothing = stack.enter_context(open(os.devnull))
-        json.dump({"command": command, "folder": str(folder), "environment": environment}, request)
-        request.flush()
-        ours, theirs = map(stack.enter_context, socket.socketpair())
-        files = [stream.fileno() for stream in (request, nothing, out, err, theirs)]
-        socket.send_fds(_process(), [b"."], files)
-        theirs.close()
-        ours.settimeout(TIMEOUT)
-        told = stack.enter_context(ours.makefile())
-        pid = int(told.readline())
+    with open(os.devnull) as nothing, TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        started = Started(command, folder, environment, [nothing, out, err])
         try:
-            code = int(told.readline())
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(command, TIMEOUT) from None
+            code = started.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            raise
         for stream in (out, err):
             stream.seek(0)
         return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+
+class Started:
+    """A fork as ``subprocess.Popen`` shows the processes that it starts; what it prints comes through pipes."""
+
+    def __init__(self, command, folder, environment, streams=None, new_session=False, stdin=None):
+        self.args, self.returncode = command, None
+        self.stdin = self.stdout = self.stderr = None
+        with ExitStack() as stack:
+            if streams is None:
+                (read, self.stdin), (self.stdout, out), (self.stderr, err) = (_pipe() for _ in range(3))
+                streams = [stack.enter_context(stream) for stream in (read, out, err)]
+                if stdin is None:
+                    self.stdin.close()
+            settings = {"environment": environment, "new_session": new_session}
+            request = stack.enter_context(TemporaryFile("w+"))
+            json.dump({"command": command, "folder": str(folder), **settings}, request)
+            request.flush()
+            self.socket, theirs = socket.socketpair()
+            files = [request, *streams, stack.enter_context(theirs)]
+            socket.send_fds(_process(), [b"."], [file.fileno() for file in files])
+        self.told = self.socket.makefile()
+        self.pid = int(self.told.readline())
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self.socket], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            with self.socket, self.told:
+                self.returncode = int(self.told.readline())
+        return self.returncode
+
+    def poll(self):
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        self.stdin.close()
+        with ThreadPoolExecutor() as readers:
+            read = [readers.submit(_rest, stream) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        return tuple(text.result() for text in read)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def _pipe():
+    """The end that is read, and the one that is written."""
+    read, write = os.pipe()
+    return open(read), open(write, "w")
+
+
+def _rest(stream):
+    """What is still to come, of which a test may have closed the stream."""
+    return "" if stream.closed else stream.read()
 
 
 @cache
@@ -100,8 +167,12 @@ def _answer(request: int, stdin: int, stdout: int, stderr: int, told: int) -> No
     os._exit(0)
 
 
-def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
+def _run(command: list[str], folder: str, environment: dict[str, str], new_session: bool) -> None:
     """What Python does with a command, from its start to its end."""
+    if new_session:
+        os.setsid()
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 -- that of the first process was opened on another file
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -16,6 +16,7 @@ from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
 from codes.tuning.presence import Presence
 from codes.tuning.study import run_study
+from tests import preloaded
 
 ROOT = Path(__file__).parents[2]
 RUNNERS = "tests.tuning.runners:"
@@ -69,10 +70,13 @@ def outcomes(folder):
 
 def launch(folder, runner, *overrides, stdin=None, **environment):
     """The study in a process of its own, which leads a process group like a shell's job."""
-    command = [sys.executable, "-m", "tests.tuning", str(folder), RUNNERS + runner, *overrides]
+    command = ["-m", "tests.tuning", str(folder), RUNNERS + runner, *overrides]
+    settings = {**os.environ, **environment}
+    if preloaded.serves(environment):
+        return preloaded.Started(command, ROOT, settings, stdin=stdin, new_session=True)
     pipe = subprocess.PIPE
-    places = {"cwd": ROOT, "env": {**os.environ, **environment}, "start_new_session": True}
-    return subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
+    places = {"cwd": ROOT, "env": settings, "start_new_session": True}
+    return subprocess.Popen([sys.executable, *command], stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
 
 
 def finish(process):
