@@ -1,9 +1,12 @@
 """A page of HTML that needs no network: headings, tables, pictures. All text given to it is escaped."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
 from itertools import count
+from typing import Any
 
+from plotly.io import templates, to_html
 from plotly.offline import get_plotlyjs
 
 from codes.results.report.style import Picture
@@ -37,7 +40,7 @@ pre { background: var(--soft); padding: 1rem; overflow-x: auto; font-size: .85re
 FIT = """<script>addEventListener("load", () => {
   document.querySelectorAll(".plotly-graph-div").forEach(picture => Plotly.Plots.resize(picture));
 });</script>"""
-LAYOUT = {
+LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "title": None,
     "width": None,
@@ -113,16 +116,32 @@ class Gallery:
         title, text = escape(picture.title), escape(picture.text)
         if picture.figure is None:
             return f"<figure><h4>{title}</h4><figcaption>{text}</figcaption></figure>\n"
-        margin = picture.figure.layout.margin.to_plotly_json()
-        picture.figure.update_layout({**LAYOUT, "height": picture.height})
-        picture.figure.update_layout(margin=margin)
-        drawn = picture.figure.to_html(
+        drawn = to_html(
+            _in_page(picture.figure.to_dict(), picture.height),
             full_html=False,
             include_plotlyjs=False,
             div_id=f"picture-{next(self.numbers)}",
             config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": NO_BUTTONS},
+            validate=False,
         )
         return (
             f'<figure><h4>{title}</h4><div role="img" aria-label="{title}. {text}">{drawn}</div>'
             f"<figcaption>{text}</figcaption></figure>\n"
         )
+
+
+def _in_page(figure: dict[str, Any], height: int) -> dict[str, Any]:
+    """``figure`` in the style of the page, but for margins of its own.
+
+    Plotly's own objects check and copy the whole template for each picture, which takes longer than to draw it.
+    """
+    own = figure["layout"]
+    nested = {name: {**own.get(name, {}), **LAYOUT[name]} for name in ("legend", "font")}
+    margin = {**LAYOUT["margin"], **own.get("margin", {})}
+    layout = {**own, **LAYOUT, **nested, "margin": margin, "height": height, "template": _template()}
+    return {**figure, "layout": {name: value for name, value in layout.items() if value is not None}}
+
+
+@cache
+def _template() -> dict[str, Any]:
+    return templates[LAYOUT["template"]].to_plotly_json()
