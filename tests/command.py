@@ -28,10 +28,25 @@ def run(script: str, *arguments: str, folder: Path, prefix: tuple[str, ...] = ()
     return _outcome([str(ROOT / script), *arguments], folder, environment, prefix)
 
 
-def _outcome(command: list[str], folder: Path, environment: dict[str, str], prefix: tuple[str, ...] = ()):
+def start(*command: str, folder: Path, new_session: bool = False, stdin: int | None = None, **environment: str):
+    """``python <command>`` started in ``folder``, as a ``Popen`` or what is like one."""
+    settings = _settings(environment)
+    if preloaded.serves(environment):
+        return preloaded.Started(list(command), folder, settings, stdin=stdin, new_session=new_session)
+    pipe = subprocess.PIPE
+    places = {"cwd": folder, "env": settings, "start_new_session": new_session}
+    return subprocess.Popen([sys.executable, *command], stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
+
+
+def _settings(environment: dict[str, str]) -> dict[str, str]:
+    """Variables of a command: those of this process, and ``environment``."""
     ours = ("HYDRA_FULL_ERROR", "COLUMNS", "LINES")  # the last two are those of whoever started pytest
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    settings = {**inherited, "OMP_NUM_THREADS": "1", **environment}
+    return {**inherited, "OMP_NUM_THREADS": "1", **environment}
+
+
+def _outcome(command: list[str], folder: Path, environment: dict[str, str], prefix: tuple[str, ...] = ()):
+    settings = _settings(environment)
     if not prefix and preloaded.serves(environment):
         return preloaded.run(command, folder, settings)
     return subprocess.run(

@@ -74,6 +74,14 @@ class Started:
         self.told = self.socket.makefile()
         self.pid = int(self.told.readline())
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.close()
+        self.wait()
+
     def wait(self, timeout=None):
         if self.returncode is None:
             if not select.select([self.socket], [], [], timeout)[0]:

@@ -19,8 +19,9 @@ import codes
 import train
 from codes import arguments, cli, resolvers, schema
 from codes.errors import UserError
-from tests.command import ROOT, SMALL, run
+from tests.command import ROOT, SMALL, run, start
 from tests.data.files import arrays, store
+from tests.tuning.studies import until
 
 DATASETS = sorted(path.stem for path in (ROOT / "conf/dataset").glob("*.yaml"))
 GENERATED = [name for name in DATASETS if "source: generate" in (ROOT / f"conf/dataset/{name}.yaml").read_text()]
@@ -209,11 +210,10 @@ def test_a_training_without_a_score_is_kept(tmp_path):
 
 def test_a_killed_training_goes_on(tmp_path, data_dir):
     settings = [*SMALL[:3], "trainer.epochs=100000", "trainer.checkpoint_every=5"]
-    command = [sys.executable, str(ROOT / "train.py"), *settings]
     checkpoint = tmp_path / "outputs/trained/robertson/MultiONet/checkpoint.safetensors"
-    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "CODES_DATA_DIR": data_dir}) as process:
-        while not checkpoint.exists():
-            assert process.poll() is None
+    with start(str(ROOT / "train.py"), *settings, folder=tmp_path, CODES_DATA_DIR=data_dir) as process:
+        until(lambda: checkpoint.exists() or process.poll() is not None)
+        assert process.poll() is None
         process.kill()
     kept = checkpoint.read_bytes()
     refused = run("train.py", *SMALL, "trainer.resume=true", folder=tmp_path, CODES_DATA_DIR=data_dir)
@@ -226,20 +226,19 @@ def test_a_killed_training_goes_on(tmp_path, data_dir):
 
 @pytest.mark.parametrize("flags", [["-m"], ["trainer.resume=false", "hydra.run.dir=outputs/trained/own"]])
 def test_an_interrupted_training_says_how_to_go_on(flags, tmp_path, data_dir):
-    settings = [*SMALL[:3], "trainer.epochs=1000", "trainer.checkpoint_every=5"]
-    command = [sys.executable, str(ROOT / "train.py"), *flags, *settings]
-    environment = {**os.environ, "CODES_DATA_DIR": data_dir, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        while not (kept := list(tmp_path.rglob("checkpoint.safetensors"))):
-            assert process.poll() is None
+    settings = [*SMALL[:3], "trainer.epochs=500", "trainer.checkpoint_every=5"]
+    with start(str(ROOT / "train.py"), *flags, *settings, folder=tmp_path, CODES_DATA_DIR=data_dir) as process:
+        until(lambda: list(tmp_path.rglob("checkpoint.safetensors")) or process.poll() is not None)
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         shown = process.communicate()[0]
+    (kept,) = tmp_path.rglob("checkpoint.safetensors")
     assert process.returncode == 130 and shown.count("trainer.resume=") == 1
     typed = re.search(r"go on from the last checkpoint with\n  python (.*)", shown.replace("\\\n", ""))[1]
     result = run(*shlex.split(typed), folder=tmp_path, CODES_DATA_DIR=data_dir)
     assert result.returncode == 0, result.stderr
-    assert (kept[0].parent / "metrics.yaml").exists()
-    assert "from scratch" not in (kept[0].parent / "train.log").read_text()
+    assert (kept.parent / "metrics.yaml").exists()
+    assert "from scratch" not in (kept.parent / "train.log").read_text()
 
 
 ALL, ONE_OF = list(SURROGATES), itertools.cycle(SURROGATES)

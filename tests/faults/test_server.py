@@ -3,8 +3,6 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import threading
 import uuid
 from functools import partial
@@ -19,6 +17,7 @@ from codes.storage import opened
 from codes.tuning.ledger import Ledger, counts, outcome_of
 from codes.tuning.outcomes import Outcome, Verdict
 from codes.tuning.presence import Presence
+from tests import command
 from tests.command import ROOT, SMALL
 from tests.storage.conftest import administrator, postmaster, remote_config
 from tests.tuning.studies import held_workers, hold, launch, release, until
@@ -42,10 +41,7 @@ def server(request):
 
 def test_a_study_outlives_the_death_of_its_server_twice(server, tmp_path):
     place, password, config, start = server
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **password}
-    command = [sys.executable, str(ROOT / "tune.py"), *STUDY, *place]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as study:
+    with command.start(str(ROOT / "tune.py"), *STUDY, *place, folder=tmp_path, **password) as study:
         models = partial(tmp_path.glob, "outputs/tuned/*/*/models/*")
         for goal in (1, 4):
             until(lambda number=goal: len(list(models())) >= number or study.poll() is not None, 120)

@@ -1,8 +1,6 @@
 """Checkpoints, and trainings that go on after they were killed."""
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from codes.errors import StopTraining, UserError
 from codes.surrogates import products
 from codes.training import train
 from codes.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from tests import command
 from tests.training import example
 from tests.training.child import digest
 
@@ -81,19 +80,17 @@ def test_an_interrupted_training_with_coarse_gradients_ends_as_if_it_had_not_bee
 
 @pytest.mark.parametrize("scheduler", ["schedulefree", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_a_killed_training_ends_as_if_it_had_not_been(scheduler, tmp_path):
-    overrides = ["trainer.epochs=150", "trainer.evaluate_every=1", "trainer.checkpoint_every=7"]
+    overrides = ["trainer.epochs=70", "trainer.evaluate_every=1", "trainer.checkpoint_every=7"]
     overrides += ["trainer.batch_size=256", f"surrogate.scheduler={scheduler}"]
-    command = [sys.executable, "-m", "tests.training.child", str(tmp_path), "MultiONet", *overrides]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        while child.stdout.readline() != "epoch 20\n":
+    given = ["tests.training.child", str(tmp_path), "MultiONet", *overrides]
+    with command.start("-m", *given, folder=ROOT) as child:
+        while child.stdout.readline() != "epoch 10\n":
             assert child.poll() is None
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
-    assert load_checkpoint(tmp_path / CHECKPOINT)["epoch"] >= 14
-    said = subprocess.run(
-        [*command, "trainer.resume=true"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.splitlines()
-    assert int(said[0].split()[1]) >= 15
+    assert load_checkpoint(tmp_path / CHECKPOINT)["epoch"] >= 7
+    said = command.module(*given, "trainer.resume=true", folder=ROOT).stdout.splitlines()
+    assert int(said[0].split()[1]) >= 8
     whole = run(example.config("MultiONet", *overrides), tmp_path / "whole")
     assert said[-1] == f"digest {digest(whole)}"
 

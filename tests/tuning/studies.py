@@ -1,9 +1,6 @@
 """Composed studies that leave everything in one folder, run here or in a coordinator process of their own."""
 
 import copy
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from codes.storage.sqlite import open_file
 from codes.tuning.ledger import counts
 from codes.tuning.presence import Presence
 from codes.tuning.study import run_study
-from tests import preloaded
+from tests import command
 
 ROOT = Path(__file__).parents[2]
 RUNNERS = "tests.tuning.runners:"
@@ -70,13 +67,8 @@ def outcomes(folder):
 
 def launch(folder, runner, *overrides, stdin=None, **environment):
     """The study in a process of its own, which leads a process group like a shell's job."""
-    command = ["-m", "tests.tuning", str(folder), RUNNERS + runner, *overrides]
-    settings = {**os.environ, **environment}
-    if preloaded.serves(environment):
-        return preloaded.Started(command, ROOT, settings, stdin=stdin, new_session=True)
-    pipe = subprocess.PIPE
-    places = {"cwd": ROOT, "env": settings, "start_new_session": True}
-    return subprocess.Popen([sys.executable, *command], stdin=stdin, stdout=pipe, stderr=pipe, text=True, **places)
+    words = ["-m", "tests.tuning", str(folder), RUNNERS + runner, *overrides]
+    return command.start(*words, folder=ROOT, new_session=True, stdin=stdin, **environment)
 
 
 def finish(process):
