@@ -157,7 +157,7 @@ def report(config: DictConfig, database: "Database") -> str:
 
 
 def known(config: DictConfig, layers: Sequence["Layer"]) -> dict[str, DictConfig]:
-    """Configurations that are tried first: what was composed of ``layers``, and it without tuned hyperparameters."""
+    """Configurations that are tried first: what was composed of ``layers``, and the same without tuned values."""
     composed = {"the composed configuration": config}
     is_tuned = any(file.startswith("optimal/") and file != "optimal/off.yaml" for file, _ in layers)
     if not is_tuned or config.fine is not None:  # that is the centre of the ranges; what is not tuned lies outside

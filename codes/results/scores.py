@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VAL, WORST = "val:", "worst_quantities:"
 MEAN = "mean_trajectory"  # another one: the same for all trials
 FEW = 5  # quantities that are kept
+Errors = dict[str, float]
 
 
 def held_out(kept: Kept, trial: FrozenTrial) -> dict[str, float]:
@@ -88,7 +89,7 @@ def check_same_data(kept: Kept, trial: FrozenTrial, predictor: "Predictor", data
         )
 
 
-def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[dict[str, float], ...]:
+def _score(kept: Kept, trial: FrozenTrial, folder: Path) -> tuple[Errors, Errors, Errors]:
     """Accuracy on ``val`` by metric, ``lae99`` of the worst quantities, and accuracy of the mean trajectory."""
     from codes.data import load_data_once
     from codes.training import evaluate, evaluate_by_quantity
